@@ -1,0 +1,66 @@
+// swift-tools-version: 6.2
+//
+// The dependency graph of AdrOS. `ADROS_PART` selects what one SwiftPM call sees:
+//
+//   (unset)    the host: adrosctl, ImageKit, the kernel's pure libraries and their tests
+//   kernel     the freestanding kernel for one architecture
+//   userland   the freestanding programs for one architecture
+//   portable   the pure libraries alone, for every triple
+//
+// adrosctl sets it; bare-metal executables cannot link for the host, so a plain `swift build`
+// must not see them.
+import PackageDescription
+
+let part = Context.environment["ADROS_PART"] ?? "host"
+
+// Settings. `safe` targets may not spell `unsafe` at all (adrosctl check enforces the token
+// rule); `trusted` ones may, with a SAFETY reason.
+let safe: [SwiftSetting] = [
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+]
+let trusted = safe
+let host: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+/// Pure logic: no locks, no clock, no I/O. Builds for the host and for bare metal.
+func logic(_ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil) -> Target {
+  .target(
+    name: name, dependencies: dependencies,
+    path: "Sources/Kernel/" + (path ?? "Logic/\(name)"), swiftSettings: safe)
+}
+
+/// A kernel target above the machine layer; only built bare metal.
+func kernel(_ name: String, _ dependencies: [Target.Dependency], settings: [SwiftSetting] = safe) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/Kernel/\(name)", swiftSettings: settings)
+}
+
+let pure: [Target] = [
+  logic("SystemABI", path: "SystemABI"),
+  logic("Primitives", path: "Primitives"),
+  logic("BootData", ["Primitives"]),
+  logic("Memory", ["Primitives"]),
+]
+
+let bareKernel: [Target] = [
+  .target(name: "CMachine", path: "Sources/Kernel/CMachine"),
+  kernel("Sync", ["CMachine"], settings: trusted),
+  kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
+  .executableTarget(
+    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData"],
+    path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
+    linkerSettings: [
+      .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",
+        "-Xlinker", "-T", "-Xlinker", Context.packageDirectory + "/configs/linker/kernel-i686.ld", "-Xlinker", "--gc-sections", "-Xlinker", "--build-id=none"])
+    ]),
+]
+
+let package: Package
+switch part {
+case "kernel":
+  package = Package(
+    name: "AdrOS",
+    products: [.executable(name: "adros", targets: ["KernelMain"])],
+    targets: pure + bareKernel)
+default:
+  package = Package(name: "AdrOS", targets: pure)
+}

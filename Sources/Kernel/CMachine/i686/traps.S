@@ -1,0 +1,133 @@
+// Interrupt, exception and system-call entry. Every path builds a `struct trap_frame`.
+#define KERNEL_DS 0x68
+#define PERCPU_SELECTOR 0x90
+
+.section .text
+.macro SAVE
+    cld
+    pushl %fs
+    pushl %es
+    pushl %ds
+    pushal
+    movl $KERNEL_DS, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl $PERCPU_SELECTOR, %eax
+    movl %eax, %fs
+.endm
+
+// 256 stubs of 16 bytes; vectors with a hardware error code do not push one of their own.
+.align 16
+.globl trap_stubs
+trap_stubs:
+vector = 0
+.rept 256
+    .align 16
+    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21
+    .else
+    pushl $0
+    .endif
+    pushl $vector
+    jmp trap_common
+    vector = vector + 1
+.endr
+
+trap_common:
+    SAVE
+    pushl %esp
+    call trap_dispatch
+    addl $4, %esp
+
+// A user register frame may hold selectors that no longer load; the fault is repaired by
+// the trap handler, which recognises these addresses.
+.globl trap_return, return_fault_start, return_fault_end
+trap_return:
+    popal
+return_fault_start:
+    popl %ds
+    popl %es
+    popl %fs
+    addl $8, %esp
+    iretl
+return_fault_end:
+
+.globl int80_entry
+int80_entry:
+    pushl %eax
+    pushl $0x80
+    SAVE
+    sti
+    pushl %esp
+    call syscall_entry
+    addl $4, %esp
+    cli
+    jmp trap_return
+
+// SYSENTER: ESP0 comes from the MSR, the user's stack pointer in ebp, its argument 6 at 0(%ebp), and
+// execution resumes behind the vDSO's landing pad. SPEC: Intel SDM 2B SYSENTER.
+.globl sysenter_entry
+sysenter_entry:
+    movl 4(%esp), %esp          // the MSR points at the TSS: esp0
+    pushl $0x7b
+    pushl %ebp
+    pushfl
+    orl $0x200, (%esp)
+    pushl $0x73
+    pushl $0                    // eip: filled in by sysenter_prepare
+    pushl %eax
+    pushl $0x80
+    SAVE
+    pushl %esp
+    call sysenter_prepare
+    addl $4, %esp
+    testl %eax, %eax
+    jz 1f
+    sti
+    pushl %esp
+    call syscall_entry
+    addl $4, %esp
+    cli
+1:  jmp trap_return
+
+// A double fault has its own TSS and stack: this is how a kernel stack overflow gets a name.
+.globl double_fault_entry
+double_fault_entry:
+    call double_fault
+1:  hlt
+    jmp 1b
+
+// void context_switch(uint32_t *save, uint32_t next)
+.globl context_switch
+context_switch:
+    movl 4(%esp), %eax
+    movl 8(%esp), %edx
+    pushl %ebp
+    pushl %ebx
+    pushl %esi
+    pushl %edi
+    movl %esp, (%eax)
+    movl %edx, %esp
+    popl %edi
+    popl %esi
+    popl %ebx
+    popl %ebp
+    ret
+
+// A new kernel thread's first return address; its entry and argument lie on the stack.
+.globl thread_entry_trampoline
+thread_entry_trampoline:
+    call scheduler_finish_switch
+    popl %eax
+    call *%eax
+    call thread_exit_kernel
+    ud2
+
+// A forked child's first return address; its trap frame lies on the stack.
+.globl fork_return
+fork_return:
+    call scheduler_finish_switch
+    pushl %esp
+    call return_to_user
+    addl $4, %esp
+    cli
+    jmp trap_return

@@ -1,0 +1,191 @@
+// i686: registers, descriptors, ports and the entry points in i686/*.S.
+#ifndef ADROS_CMACHINE_I686_H
+#define ADROS_CMACHINE_I686_H
+
+// Selectors are Linux's, so that user-visible values (ptrace, signal frames) agree and SYSENTER's
+// fixed distances hold. TLS entries are 22-24.
+#define KERNEL_CS 0x60
+#define KERNEL_DS 0x68
+#define USER_CS 0x73
+#define USER_DS 0x7b
+#define TSS_SELECTOR 0x80
+#define PERCPU_SELECTOR 0x90
+#define TLS_FIRST_ENTRY 22
+#define DF_TSS_SELECTOR 0xf8
+
+#define CPU_MAX 16
+#define PERCPU_GDT 48
+#define PERCPU_TSS 304
+#define PERCPU_DOUBLE_FAULT_TSS 408
+
+// What the entry stubs push, lowest address first. SPEC: Intel SDM 3A §6.12.
+struct trap_frame {
+    uint32_t edi, esi, ebp, esp_ignored, ebx, edx, ecx, eax;
+    uint32_t ds, es, fs;
+    uint32_t vector, error; // for system calls: 0x80 and the original eax
+    uint32_t eip, cs, eflags;
+    uint32_t esp, ss; // only valid when the trap came from user mode
+};
+
+struct tss32 {
+    uint32_t link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp, esi, edi;
+    uint32_t es, cs, ss, ds, fs, gs, ldt;
+    uint16_t trap, iomap;
+};
+
+// One a CPU, at %fs:0. The offsets of the first fields are used in i686/*.S.
+struct percpu {
+    struct percpu *this_cpu;   // 0
+    uint32_t id;               // 4
+    void *current_thread;      // 8
+    uint32_t preempt_count;    // 12
+    uint32_t need_resched;     // 16
+    uint32_t apic_id;          // 20
+    void *idle_thread;         // 24
+    uint32_t online;           // 28
+    uint32_t active_pdpt;      // 32: physical address of the loaded PDPT
+    uint32_t syscalls_inside;  // 36: diagnostic: threads of this CPU inside system calls
+    uint32_t panic_eip, panic_ebp; // 40, 44: where this CPU was when a panic stopped it
+    uint64_t gdt[32];
+    struct tss32 tss;
+    struct tss32 double_fault_tss;
+    uint32_t flush_pending;
+    uint32_t pad[3];
+};
+
+// The address of a linker or assembly symbol is what counts, never its content.
+struct symbol { char byte; };
+extern struct symbol machine_cpus SHARED;
+extern struct symbol kernel_image_start SHARED, kernel_text_start SHARED, kernel_text_end SHARED;
+extern struct symbol kernel_rodata_end SHARED, kernel_image_end SHARED;
+extern struct symbol boot_stack_top SHARED, ap_trampoline_start SHARED, ap_trampoline_end SHARED, ap_trampoline_args SHARED;
+extern struct symbol trap_stubs SHARED, int80_entry SHARED, sysenter_entry SHARED, double_fault_entry SHARED;
+extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
+extern struct symbol user_access_start SHARED, user_access_end SHARED, user_access_fault SHARED;
+extern struct symbol return_fault_start SHARED, return_fault_end SHARED;
+extern struct symbol boot_arena SHARED, ap_main_symbol __asm__("ap_main") SHARED;
+extern struct symbol boot_pd SHARED, boot_pdpt SHARED;
+extern uint8_t machine_smap SHARED;
+extern uint32_t boot_magic SHARED, boot_info SHARED;
+struct log_ring { char bytes[32768]; };
+extern struct log_ring log_ring SHARED;
+
+UNSAFE uint32_t user_copy(void *destination, const void *source, uint32_t count); // bytes not copied
+UNSAFE uint32_t user_zero(void *destination, uint32_t count);                     // bytes not zeroed
+UNSAFE int32_t user_string(char *destination, const char *source, uint32_t limit); // length, limit, or -1
+// Compare-exchange on a user word: 0 and *seen = the old value, or 1 for a fault.
+UNSAFE uint32_t user_exchange(uint32_t *word, uint32_t expected, uint32_t desired, uint32_t *seen);
+UNSAFE void page_zero(void *page);
+UNSAFE void page_copy(void *destination, const void *source);
+UNSAFE void context_switch(uint32_t *save, uint32_t next);
+UNSAFE void enter_on_stack(uint32_t stack, void (*function)(void)) __attribute__((noreturn));
+
+// Implemented in Swift by the layers above (`@c`).
+UNSAFE void preempt_schedule(void);                                        // Threads: switch if allowed
+UNSAFE void timer_interrupt(void);                                         // Threads: this CPU's timer fired
+UNSAFE void secondary_cpu_main(void);                                      // Threads: become an idle thread
+UNSAFE uint32_t user_page_fault(struct trap_frame *frame, uint32_t address); // Processes: 1 when resolved
+UNSAFE void user_exception(struct trap_frame *frame);                      // Processes: a signal
+UNSAFE void return_to_user(struct trap_frame *frame);                      // Processes: pending work
+
+#define ASM __asm__ volatile
+static inline UNSAFE void outb(uint16_t p, uint8_t v) { ASM("outb %0, %1" ::"a"(v), "Nd"(p)); }
+static inline UNSAFE void outw(uint16_t p, uint16_t v) { ASM("outw %0, %1" ::"a"(v), "Nd"(p)); }
+static inline UNSAFE void outl(uint16_t p, uint32_t v) { ASM("outl %0, %1" ::"a"(v), "Nd"(p)); }
+static inline UNSAFE uint8_t inb(uint16_t p) { uint8_t v; ASM("inb %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline UNSAFE uint16_t inw(uint16_t p) { uint16_t v; ASM("inw %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline UNSAFE uint32_t inl(uint16_t p) { uint32_t v; ASM("inl %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline UNSAFE void insw(uint16_t p, void *to, uint32_t words) {
+    ASM("cld; rep insw" : "+D"(to), "+c"(words) : "d"(p) : "memory");
+}
+static inline UNSAFE void outsw(uint16_t p, const void *from, uint32_t words) {
+    ASM("cld; rep outsw" : "+S"(from), "+c"(words) : "d"(p) : "memory");
+}
+
+static inline UNSAFE void interrupts_enable(void) { ASM("sti" ::: "memory"); }
+static inline UNSAFE void interrupts_disable(void) { ASM("cli" ::: "memory"); }
+static inline UNSAFE uint32_t interrupts_save(void) { uint32_t f; ASM("pushfl; popl %0; cli" : "=r"(f)::"memory"); return f; }
+static inline UNSAFE void interrupts_restore(uint32_t f) { if (f & 0x200) ASM("sti" ::: "memory"); }
+static inline UNSAFE uint32_t flags_read(void) { uint32_t f; ASM("pushfl; popl %0" : "=r"(f)); return f; }
+static inline UNSAFE void wait_for_interrupt(void) { ASM("sti; hlt" ::: "memory"); }
+static inline UNSAFE void halt_forever(void) { for (;;) ASM("cli; hlt"); }
+static inline void cpu_relax(void) { ASM("pause"); }
+
+static inline UNSAFE uint64_t tsc_read(void) { uint32_t a, d; ASM("rdtsc" : "=a"(a), "=d"(d)); return (uint64_t)d << 32 | a; }
+static inline UNSAFE uint64_t msr_read(uint32_t r) { uint32_t a, d; ASM("rdmsr" : "=a"(a), "=d"(d) : "c"(r)); return (uint64_t)d << 32 | a; }
+static inline UNSAFE void msr_write(uint32_t r, uint64_t v) { ASM("wrmsr" ::"c"(r), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))); }
+struct cpuid_result { uint32_t eax, ebx, ecx, edx; };
+static inline UNSAFE struct cpuid_result cpuid(uint32_t leaf, uint32_t sub) {
+    struct cpuid_result r;
+    ASM("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(sub));
+    return r;
+}
+static inline UNSAFE uint32_t cr0_read(void) { uint32_t v; ASM("movl %%cr0, %0" : "=r"(v)); return v; }
+static inline UNSAFE void cr0_write(uint32_t v) { ASM("movl %0, %%cr0" ::"r"(v)); }
+static inline UNSAFE uint32_t cr2_read(void) { uint32_t v; ASM("movl %%cr2, %0" : "=r"(v)); return v; }
+static inline UNSAFE uint32_t cr3_read(void) { uint32_t v; ASM("movl %%cr3, %0" : "=r"(v)); return v; }
+static inline UNSAFE void cr3_write(uint32_t v) { ASM("movl %0, %%cr3" ::"r"(v) : "memory"); }
+static inline UNSAFE uint32_t cr4_read(void) { uint32_t v; ASM("movl %%cr4, %0" : "=r"(v)); return v; }
+static inline UNSAFE void cr4_write(uint32_t v) { ASM("movl %0, %%cr4" ::"r"(v)); }
+static inline UNSAFE void tlb_invalidate(uint32_t a) { ASM("invlpg (%0)" ::"r"(a) : "memory"); }
+static inline UNSAFE void fpu_save(void *area) { ASM("fxsave (%0)" ::"r"(area) : "memory"); }
+static inline UNSAFE void fpu_restore(const void *area) { ASM("fxrstor (%0)" ::"r"(area) : "memory"); }
+static inline UNSAFE void fpu_reset(void) {
+    uint32_t mxcsr = 0x1f80;
+    ASM("fninit; ldmxcsr %0" ::"m"(mxcsr));
+}
+static inline UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s)); }
+static inline UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
+static inline UNSAFE uint32_t ebp_read(void) { uint32_t v; ASM("movl %%ebp, %0" : "=r"(v)); return v; }
+struct __attribute__((packed)) table_pointer { uint16_t limit; uint32_t base; };
+static inline UNSAFE void idt_load(const void *base, uint16_t limit) {
+    struct table_pointer p = {limit, (uint32_t)(uintptr_t)base};
+    ASM("lidt %0" ::"m"(p));
+}
+// Loads the GDT, the task register and every segment register of this CPU.
+static inline UNSAFE void segments_load(struct percpu *cpu) {
+    struct table_pointer p = {sizeof cpu->gdt - 1, (uint32_t)(uintptr_t)cpu->gdt};
+    ASM("lgdt %0\n\tljmp %1, $1f\n1:\tmovl %2, %%eax\n\tmovl %%eax, %%ds\n\tmovl %%eax, %%es\n\tmovl %%eax, %%ss\n\t"
+        "movl %3, %%eax\n\tmovl %%eax, %%fs\n\txorl %%eax, %%eax\n\tmovl %%eax, %%gs\n\tmovw %4, %%ax\n\tltr %%ax"
+        ::"m"(p), "i"(KERNEL_CS), "i"(KERNEL_DS), "i"(PERCPU_SELECTOR), "i"(TSS_SELECTOR) : "eax", "memory");
+}
+
+// Per-CPU fields through %fs: one instruction, so right even if the thread is about to migrate.
+#define PERCPU_READ(offset, out) __asm__ volatile("movl %%fs:%c1, %0" : "=r"(out) : "i"(offset))
+static inline uint32_t percpu_id(void) { uint32_t v; PERCPU_READ(4, v); return v; }
+static inline UNSAFE void *percpu_thread(void) { void *v; PERCPU_READ(8, v); return v; }
+static inline UNSAFE void percpu_set_thread(void *t) { ASM("movl %0, %%fs:8" ::"r"(t) : "memory"); }
+static inline UNSAFE void preempt_disable(void) { ASM("incl %%fs:12" ::: "memory", "cc"); }
+static inline UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "memory", "cc"); }
+static inline uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
+static inline uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
+static inline UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
+static inline UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
+
+// Memory-mapped registers: the compiler may neither merge nor drop these.
+static inline UNSAFE uint8_t mmio_read8(uint32_t a) { return *(volatile uint8_t *)(uintptr_t)a; }
+static inline UNSAFE uint16_t mmio_read16(uint32_t a) { return *(volatile uint16_t *)(uintptr_t)a; }
+static inline UNSAFE uint32_t mmio_read32(uint32_t a) { return *(volatile uint32_t *)(uintptr_t)a; }
+static inline UNSAFE void mmio_write8(uint32_t a, uint8_t v) { *(volatile uint8_t *)(uintptr_t)a = v; }
+static inline UNSAFE void mmio_write16(uint32_t a, uint16_t v) { *(volatile uint16_t *)(uintptr_t)a = v; }
+static inline UNSAFE void mmio_write32(uint32_t a, uint32_t v) { *(volatile uint32_t *)(uintptr_t)a = v; }
+static inline UNSAFE void memory_barrier(void) { ASM("lock; addl $0, (%%esp)" ::: "memory", "cc"); }
+// Page-table entries are 64 bits wide under PAE; the present half must be written last.
+static inline UNSAFE void pte_write(uint32_t a, uint64_t v) {
+    volatile uint32_t *e = (volatile uint32_t *)(uintptr_t)a;
+    e[0] = 0;
+    e[1] = (uint32_t)(v >> 32);
+    e[0] = (uint32_t)v;
+}
+static inline UNSAFE uint64_t pte_read(uint32_t a) {
+    volatile uint32_t *e = (volatile uint32_t *)(uintptr_t)a;
+    return (uint64_t)e[1] << 32 | e[0];
+}
+// Adds and returns the new value.
+static inline UNSAFE uint32_t atomic_add(uint32_t *word, uint32_t delta) {
+    return __atomic_add_fetch(word, delta, __ATOMIC_ACQ_REL);
+}
+static inline UNSAFE uint32_t atomic_load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline UNSAFE void atomic_store(uint32_t *word, uint32_t v) { __atomic_store_n(word, v, __ATOMIC_SEQ_CST); }
+#undef ASM
+#endif

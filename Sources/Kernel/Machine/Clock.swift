@@ -1,0 +1,50 @@
+import CMachine
+
+/// Time from the processor's time stamp counter, in nanoseconds since boot.
+public enum Clock {
+  nonisolated(unsafe) private static var bootTicks: UInt64 = 0
+  /// Nanoseconds a tick, as a 32.32 fixed-point number shifted so that a tick is (multiplier >> 22) ns.
+  nonisolated(unsafe) private static var multiplier: UInt32 = 1 << 22
+  /// Wall-clock nanoseconds at boot, from the RTC or settimeofday.
+  nonisolated(unsafe) public static var realtimeOffset: Int64 = 0
+  /// Ticks of the counter a millisecond.
+  nonisolated(unsafe) public private(set) static var ticksPerMillisecond: UInt32 = 1_000_000
+
+  /// Measures the counter against the PIT's channel 2. SPEC: Intel 8254 datasheet, mode 0.
+  static func calibrate() {
+    // SAFETY: boot, one CPU; ports 0x42, 0x43 and 0x61 are the PC's fixed PIT and speaker gate.
+    let milliseconds: UInt32 = 10
+    let count = UInt16(1_193_182 * milliseconds / 1000)
+    unsafe outb(0x61, inb(0x61) & 0xFC | 1)
+    unsafe outb(0x43, 0xB0)
+    unsafe outb(0x42, UInt8(truncatingIfNeeded: count))
+    unsafe outb(0x42, UInt8(count >> 8))
+    let start = unsafe tsc_read()
+    var guardCount = 0
+    while unsafe inb(0x61) & 0x20 == 0, guardCount < 100_000_000 { guardCount += 1 }
+    let elapsed = unsafe tsc_read() - start
+    unsafe ticksPerMillisecond = max(UInt32(truncatingIfNeeded: elapsed / UInt64(milliseconds)), 1000)
+    unsafe multiplier = UInt32(truncatingIfNeeded: (1_000_000 << 22) / UInt64(ticksPerMillisecond))
+    unsafe bootTicks = start
+  }
+
+  /// Nanoseconds since boot. Interrupt-safe; never goes backwards on one CPU.
+  @inlinable public static var monotonic: UInt64 { nanoseconds(sinceBoot: readCounter()) }
+
+  @usableFromInline static func readCounter() -> UInt64 { unsafe tsc_read() }
+
+  @usableFromInline static func nanoseconds(sinceBoot counter: UInt64) -> UInt64 {
+    let ticks = unsafe counter &- bootTicks
+    let factor = unsafe UInt64(multiplier)
+    return ((ticks >> 32) &* factor) << 10 &+ ((ticks & 0xFFFF_FFFF) &* factor) >> 22
+  }
+
+  /// Nanoseconds since 1970-01-01 UTC.
+  public static var realtime: Int64 { unsafe Int64(truncatingIfNeeded: monotonic) &+ realtimeOffset }
+
+  /// Busy-waits; for hardware that wants microseconds, before timers exist.
+  public static func spin(microseconds: UInt64) {
+    let end = monotonic + microseconds * 1000
+    while monotonic < end { cpu_relax() }
+  }
+}

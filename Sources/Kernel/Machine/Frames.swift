@@ -1,0 +1,98 @@
+import CMachine
+import Memory
+import Primitives
+import Sync
+
+/// Where physical memory below 768 MiB is mapped for the kernel.
+@usableFromInline let directMapBase: UInt32 = 0xC000_0000
+/// The end of memory the direct map reaches, in frames.
+let directMapFrames: UInt32 = 0x3000_0000 >> 12
+
+extension Frame {
+  /// The kernel's address of this frame.
+  @inlinable var mapped: UInt32 { number << 12 &+ 0xC000_0000 }
+  @inlinable var pointer: UnsafeMutableRawPointer {
+    unsafe UnsafeMutableRawPointer(bitPattern: UInt(mapped))!
+  }
+}
+
+/// The kernel's frame table in raw memory.
+@safe struct MappedFrameStore: FrameStore {
+  let base: UnsafeMutablePointer<FrameEntry>?
+  let count: UInt32
+  subscript(_ frame: UInt32) -> FrameEntry {
+    @inline(__always) get { unsafe base.unsafelyUnwrapped[Int(frame)] }
+    @inline(__always) nonmutating _modify { yield unsafe &base.unsafelyUnwrapped[Int(frame)] }
+  }
+}
+
+/// Physical memory: allocation with reference counts.
+///
+/// A frame starts with one reference; `release` of the last one frees it. Interrupt-safe.
+public enum Frames {
+  private static let lock = RawSpinLock()
+  nonisolated(unsafe) private static var allocator = unsafe BuddyAllocator(store: MappedFrameStore(base: nil, count: 0))
+  nonisolated(unsafe) static var table: UnsafeMutablePointer<FrameEntry>! = nil
+  nonisolated(unsafe) public private(set) static var tableCount: UInt32 = 0
+
+  /// Sets up the table at `tableAddress` for `count` frames and frees `ranges`.
+  static func start(tableAddress: UInt32, count: UInt32, ranges: [Range<UInt32>]) {
+    // SAFETY: boot, one CPU; the caller reserved `count` entries of mapped memory at tableAddress.
+    let base = unsafe UnsafeMutablePointer<FrameEntry>(bitPattern: UInt(tableAddress))!
+    unsafe base.initialize(repeating: FrameEntry(), count: Int(count))
+    unsafe table = base
+    unsafe tableCount = count
+    unsafe allocator = BuddyAllocator(store: MappedFrameStore(base: base, count: count))
+    for range in ranges { unsafe allocator.add(range) }
+  }
+
+  private static func locked<Result>(_ body: () -> Result) -> Result {
+    // SAFETY: interrupts go back to what they were.
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    let result = body()
+    lock.release()
+    unsafe interrupts_restore(flags)
+    return result
+  }
+
+  /// `1 << order` contiguous frames with unspecified content, or nil when memory is exhausted.
+  public static func allocate(order: Int = 0) -> Frame? {
+    // SAFETY: `allocator` is only touched under `lock`.
+    locked { unsafe allocator.allocate(order: order).map { Frame($0) } }
+  }
+
+  /// One frame of zeroes.
+  public static func allocateZeroed() -> Frame? {
+    guard let frame = allocate() else { return nil }
+    // SAFETY: the frame is ours alone and inside the direct map.
+    unsafe page_zero(frame.pointer)
+    return frame
+  }
+
+  @inline(__always) private static func references(_ frame: Frame) -> UnsafeMutablePointer<UInt32> {
+    precondition(frame.number < (unsafe tableCount))
+    // SAFETY: bounds checked; `references` is the entry's first field.
+    return unsafe UnsafeMutableRawPointer(table + Int(frame.number)).assumingMemoryBound(to: UInt32.self)
+  }
+
+  public static func retain(_ frame: Frame) {
+    // SAFETY: the pointer is a live table entry; the increment is atomic.
+    unsafe atomic_add(references(frame), 1)
+  }
+
+  /// Drops one reference and frees the block with the last.
+  public static func release(_ frame: Frame) {
+    // SAFETY: as in retain.
+    let left = unsafe atomic_add(references(frame), UInt32(bitPattern: -1))
+    precondition(left != UInt32.max, "frame released twice")
+    if left == 0 {
+      locked { unsafe allocator.free(frame.number, order: Int(table[Int(frame.number)].order)) }
+    }
+  }
+
+  public static func referenceCount(_ frame: Frame) -> UInt32 { unsafe references(frame).pointee }
+
+  public static var freeCount: UInt32 { unsafe allocator.freeCount }
+  public static var totalCount: UInt32 { unsafe allocator.totalCount }
+}

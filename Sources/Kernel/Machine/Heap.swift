@@ -1,0 +1,148 @@
+import CMachine
+import Memory
+import Primitives
+import Sync
+
+/// The kernel heap: slabs of one size a page, over the frame allocator; larger blocks are whole frames.
+///
+/// It serves Swift's allocator (`posix_memalign`, `free`) on every CPU. Objects are found back through
+/// their frame's entry, so there are no headers.
+enum Heap {
+  /// Object sizes in bytes; a slab page holds 4096 / size of them.
+  private static let smallest: UInt32 = 16
+
+  nonisolated(unsafe) private static var bins: InlineArray<9, UInt32> = .init(repeating: 0)
+  private static let lock = RawSpinLock()
+
+  private static func classIndex(_ size: UInt32) -> Int {
+    size <= 16 ? 0 : 28 - (size - 1).leadingZeroBitCount
+  }
+
+  /// Before the frame allocator runs (the boot loader's tables are being read), blocks come from here and stay.
+  nonisolated(unsafe) private static var bootUsed: UInt32 = 0
+
+  private static func allocateAtBoot(_ size: UInt32) -> UnsafeMutableRawPointer? {
+    // SAFETY: boot, one CPU; static storage of 16 KiB.
+    let start = unsafe bootUsed
+    guard size <= 16384 - start else { return nil }
+    unsafe bootUsed = (start + size + 15) & ~15
+    return unsafe UnsafeMutableRawPointer(bitPattern: UInt(symbolAddress(&boot_arena) + start))
+  }
+
+  static func allocate(size: UInt32, alignment: UInt32) -> UnsafeMutableRawPointer? {
+    let needed = max(size, alignment)
+    if unsafe Frames.table == nil { return unsafe allocateAtBoot(needed) }
+    if needed > 2048 {
+      let frames = (needed + 4095) >> 12
+      guard frames <= 1024 else { return nil }
+      let order = frames <= 1 ? 0 : 32 - (frames - 1).leadingZeroBitCount
+      guard let frame = Frames.allocate(order: order) else { return nil }
+      return unsafe frame.pointer
+    }
+    let index = classIndex(needed)
+    // SAFETY: bins and slab pages are only touched under `lock` with interrupts off.
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    defer {
+      lock.release()
+      unsafe interrupts_restore(flags)
+    }
+    return unsafe takeObject(index)
+  }
+
+  /// The free list of a slab page is threaded through its free objects; `references` of the frame's entry
+  /// holds the first one's offset + 1, or 0 when the page is full.
+  private static func takeObject(_ index: Int) -> UnsafeMutableRawPointer? {
+    if unsafe bins[index] == 0 {
+      guard let frame = Frames.allocate() else { return nil }
+      makeSlab(frame, index)
+    }
+    let number = unsafe bins[index]
+    let entry = unsafe Frames.table + Int(number)
+    let page = unsafe Frame(number).pointer
+    let offset = unsafe Int(entry.pointee.references) - 1
+    let object = unsafe page + offset
+    unsafe entry.pointee.references = object.load(as: UInt32.self)
+    unsafe entry.pointee.inUse += 1
+    if unsafe entry.pointee.references == 0 { unsafe unlink(entry, index) }
+    return unsafe object
+  }
+
+  private static func makeSlab(_ frame: Frame, _ index: Int) {
+    let size = Int(smallest) << index
+    let entry = unsafe Frames.table + Int(frame.number)
+    unsafe entry.pointee.kind = FrameKind.slab.rawValue
+    unsafe entry.pointee.order = UInt8(index)
+    unsafe entry.pointee.inUse = 0
+    unsafe entry.pointee.references = 1
+    var offset = 0
+    while offset < pageSize {
+      let next = offset + size
+      unsafe frame.pointer.storeBytes(of: next < pageSize ? UInt32(next + 1) : 0, toByteOffset: offset, as: UInt32.self)
+      offset = next
+    }
+    unsafe link(entry, frame.number, index)
+  }
+
+  private static func link(_ entry: UnsafeMutablePointer<FrameEntry>, _ number: UInt32, _ index: Int) {
+    let head = unsafe bins[index]
+    unsafe entry.pointee.next = head
+    unsafe entry.pointee.previous = 0
+    if head != 0 { unsafe Frames.table[Int(head)].previous = number }
+    unsafe bins[index] = number
+  }
+
+  private static func unlink(_ entry: UnsafeMutablePointer<FrameEntry>, _ index: Int) {
+    let next = unsafe entry.pointee.next
+    let previous = unsafe entry.pointee.previous
+    if previous != 0 { unsafe Frames.table[Int(previous)].next = next } else { unsafe bins[index] = next }
+    if next != 0 { unsafe Frames.table[Int(next)].previous = previous }
+  }
+
+  static func free(_ pointer: UnsafeMutableRawPointer) {
+    let address = UInt32(truncatingIfNeeded: UInt(bitPattern: pointer))
+    let arena = unsafe symbolAddress(&boot_arena)
+    if address >= arena, address < arena + 16384 { return }
+    let number = (address &- directMapBase) >> 12
+    precondition(number < (unsafe Frames.tableCount), "free of a foreign pointer")
+    let entry = unsafe Frames.table + Int(number)
+    guard unsafe entry.pointee.kind == FrameKind.slab.rawValue else {
+      Frames.release(Frame(number))
+      return
+    }
+    // SAFETY: as in allocate.
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    let index = unsafe Int(entry.pointee.order)
+    let first = unsafe entry.pointee.references
+    unsafe pointer.storeBytes(of: first, as: UInt32.self)
+    unsafe entry.pointee.references = (address & 0xFFF) + 1
+    unsafe entry.pointee.inUse -= 1
+    if first == 0 { unsafe link(entry, number, index) }
+    // An empty page goes back, unless it is its bin's only one: that would thrash.
+    var empty = false
+    if unsafe entry.pointee.inUse == 0, unsafe entry.pointee.next != 0 || entry.pointee.previous != 0 {
+      unsafe unlink(entry, index)
+      unsafe entry.pointee.references = 1
+      unsafe entry.pointee.kind = FrameKind.used.rawValue
+      unsafe entry.pointee.order = 0
+      empty = true
+    }
+    lock.release()
+    unsafe interrupts_restore(flags)
+    if empty { Frames.release(Frame(number)) }
+  }
+}
+
+/// What the Swift runtime calls for every object and array. `where` gets the block. SPEC: POSIX posix_memalign().
+@c(heap_allocate)
+public func posixMemalign(_ out: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int) -> Int32 {
+  guard let block = unsafe Heap.allocate(size: UInt32(size), alignment: UInt32(alignment)) else { return 12 }
+  unsafe out.pointee = block
+  return 0
+}
+
+@c(heap_free)
+public func heapFree(_ pointer: UnsafeMutableRawPointer?) {
+  if let pointer = unsafe pointer { unsafe Heap.free(pointer) }
+}

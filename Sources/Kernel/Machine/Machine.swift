@@ -1,0 +1,75 @@
+import BootData
+import CMachine
+import Memory
+import Primitives
+import Sync
+
+/// Bringing up the processor and memory, in the order KernelMain's stages call it.
+public enum Machine {
+  nonisolated(unsafe) public private(set) static var boot: BootInformation! = nil
+  nonisolated(unsafe) private static var topology: InterruptTopology? = nil
+
+  /// Descriptors, clock, the loader's tables, the frame allocator, the kernel's own page tables.
+  public static func startMemory() {
+    // SAFETY: first code after boot.S, one CPU, interrupts off.
+    EarlyConsole.start()
+    Descriptors.fillInterruptTable()
+    Descriptors.load(cpu: 0, apicID: 0, doubleFaultStack: 0)
+    Clock.calibrate()
+    guard let information = unsafe BootInformation(magic: boot_magic, address: boot_info, memory: FirmwareMemory())
+    else { Panic.stop("not started by a Multiboot 1 or 2 loader") }
+    unsafe boot = information
+    startFrames(information)
+    KernelSpace.start()
+    guard let faultStack = KernelSpace.allocateStack() else { Panic.stop("no memory for a stack") }
+    Descriptors.load(cpu: 0, apicID: 0, doubleFaultStack: faultStack)
+    enableFastSystemCalls()
+  }
+
+  /// The frame table lies behind the image and the modules; what firmware calls usable and nobody uses is free.
+  private static func startFrames(_ information: BootInformation) {
+    // SAFETY: linker symbols' addresses only.
+    var reserved = unsafe symbolAddress(&kernel_image_end) - 0xC000_0000
+    for module in information.modules { reserved = max(reserved, module.end) }
+    var top: UInt64 = 0
+    for range in information.usable { top = max(top, min(range.end, UInt64(directMapFrames) << 12)) }
+    let count = UInt32(top >> 12)
+    let table = (reserved + 4095) & ~4095
+    let tableEnd = (table + count * 16 + 4095) >> 12
+    var ranges: [Range<UInt32>] = []
+    for range in information.usable {
+      let first = UInt32(min((range.start + 4095) >> 12, UInt64(count)))
+      let last = UInt32(min(range.end >> 12, UInt64(count)))
+      if first < min(last, 0xA0) { ranges.append(max(first, 9)..<min(last, 0xA0)) }
+      if max(first, tableEnd) < last { ranges.append(max(first, tableEnd)..<last) }
+    }
+    Frames.start(tableAddress: table + 0xC000_0000, count: count, ranges: ranges)
+  }
+
+  /// Interrupt controllers and the timer. `apic` is false under `noapic`.
+  public static func startInterrupts(apic: Bool) {
+    // SAFETY: boot, one CPU.
+    let rsdp = unsafe boot.rsdp
+    unsafe topology = apic ? InterruptTopology(memory: FirmwareMemory(), rsdp: rsdp) : nil
+    unsafe Interrupts.start(topology)
+    unsafe cpuBlock(0).pointee.apic_id = Interrupts.localID
+    unsafe cpuBlock(0).pointee.online = 1
+    EventTimer.calibrate()
+  }
+
+  /// Starts up to `limit` CPUs in all.
+  public static func startProcessors(limit: Int) {
+    if let topology = unsafe topology { Processors.startOthers(topology.processors, limit: limit) }
+  }
+
+  /// SYSENTER's registers on this CPU. SPEC: Intel SDM 3A §5.8.7.
+  static func enableFastSystemCalls() {
+    // SAFETY: the entry is sysenter_entry, which loads the real stack from the TSS the MSR points at.
+    guard unsafe cpuid(1, 0).edx & 1 << 11 != 0 else { return }
+    let block = unsafe cpuBlock(Processors.current)
+    let tss = UInt32(truncatingIfNeeded: UInt(bitPattern: block)) + UInt32(PERCPU_TSS)
+    unsafe msr_write(0x174, UInt64(KERNEL_CS))
+    unsafe msr_write(0x175, UInt64(tss))
+    unsafe msr_write(0x176, UInt64(symbolAddress(&sysenter_entry)))
+  }
+}

@@ -1,0 +1,94 @@
+import CMachine
+import Synchronization
+
+/// The end: a message, a backtrace of every CPU, then the emulator's exit device or a halt.
+public enum Panic {
+  private static let started = Atomic<UInt32>(0)
+  private static let names: [16 of StaticString] = [
+    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "no FPU",
+    "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault",
+    "general protection", "page fault", "reserved",
+  ]
+
+  static func exception(_ frame: UnsafeMutablePointer<trap_frame>) -> Never {
+    // SAFETY: the trap stub's frame.
+    let vector = unsafe Int(frame.pointee.vector)
+    let eip = unsafe frame.pointee.eip
+    let name = vector < 16 ? names[vector].description : "exception"
+    var text = "\(name) in the kernel, error \(hex(unsafe frame.pointee.error)), eip \(hex(eip))"
+    if vector == 14 { text += ", address \(hex(unsafe cr2_read()))" }
+    halt(text, eip: eip, ebp: unsafe frame.pointee.ebp)
+  }
+
+  /// Stops the machine with a message and the caller's backtrace.
+  public static func stop(_ message: String) -> Never { halt(message, eip: 0, ebp: unsafe ebp_read()) }
+
+  static func halt(_ message: String, eip: UInt32, ebp: UInt32) -> Never {
+    // SAFETY: nothing returns from here; the log's lock is broken because its holder may be what died.
+    unsafe interrupts_disable()
+    if started.exchange(1, ordering: .acquiringAndReleasing) != 0 { unsafe halt_forever() }
+    unsafe EarlyConsole.serialEnabled = true
+    KernelLog.seize()
+    log("\nKERNEL PANIC on cpu \(percpu_id()): " + message)
+    backtrace(eip: eip, ebp: ebp)
+    Interrupts.stopOthers()
+    for id in unsafe 0..<Processors.count where UInt32(id) != percpu_id() {
+      let cpu = unsafe cpuBlock(id)
+      log("cpu \(id):")
+      backtrace(eip: unsafe cpu.pointee.panic_eip, ebp: unsafe cpu.pointee.panic_ebp)
+    }
+    Power.exitEmulator(code: 0x11)
+    unsafe halt_forever()
+    while true {}
+  }
+
+  /// Other CPUs report where they are, for the panicking one to print.
+  static func nonMaskableInterrupt(_ eip: UInt32, _ ebp: UInt32) {
+    guard started.load(ordering: .relaxed) != 0 else { return }
+    let cpu = unsafe cpuBlock(Int(percpu_id()))
+    unsafe cpu.pointee.panic_ebp = ebp
+    unsafe cpu.pointee.panic_eip = eip
+    unsafe halt_forever()
+  }
+
+  private static func backtrace(eip: UInt32, ebp: UInt32) {
+    if eip != 0 { log("  at \(hex(eip))") }
+    var frame = ebp
+    for _ in 0..<32 {
+      // SAFETY: only kernel addresses in the image or the stack area that look like a frame are read.
+      guard frame & 3 == 0, frame >= 0xC010_0000, frame < 0xF7FF_FFF0 else { break }
+      if frame >= 0xF000_0000, KernelSpace.isStackGuard(frame) { break }
+      let next = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame))!.pointee
+      let address = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame + 4))!.pointee
+      if address < 0xC010_0000 { break }
+      log("  at \(hex(address))")
+      if next <= frame { break }
+      frame = next
+    }
+  }
+}
+
+/// Ending the machine.
+public enum Power {
+  /// QEMU's isa-debug-exit: the emulator's status is (code << 1) | 1.
+  public static func exitEmulator(code: UInt8) { unsafe outb(0xF4, code) }
+
+  /// Turns the machine off: the emulator's exit device if it is there, else ACPI S5 on PIIX4/ICH9.
+  public static func off() -> Never {
+    // SAFETY: nothing returns from here.
+    exitEmulator(code: 0x10)
+    unsafe outw(0x604, 0x2000)
+    unsafe outw(0xB004, 0x2000)
+    unsafe halt_forever()
+    while true {}
+  }
+
+  /// Resets through the keyboard controller, then by a triple fault.
+  public static func reset() -> Never {
+    unsafe interrupts_disable()
+    unsafe outb(0x64, 0xFE)
+    unsafe idt_load(UnsafeRawPointer(bitPattern: UInt(0xC000_0000))!, 0)
+    unsafe halt_forever()
+    while true {}
+  }
+}

@@ -1,0 +1,109 @@
+import BootData
+import CMachine
+import Primitives
+import Sync
+import Synchronization
+
+/// The CPUs: their number, and starting them.
+public enum Processors {
+  nonisolated(unsafe) public private(set) static var count = 1
+  nonisolated(unsafe) private static var started = 1
+  /// The CPU this thread runs on right now; stable only with preemption off.
+  @inlinable public static var current: Int { Int(percpu_id()) }
+
+  /// Starts every CPU in `apicIDs` but this one. Each ends up in `ap_main` on its own stack.
+  /// SPEC: Intel SDM 3A §8.4.4.1.
+  static func startOthers(_ apicIDs: [UInt8], limit: Int) {
+    // SAFETY: boot. Page 8 is reserved by Machine.start; the argument words belong to one CPU at a time.
+    let bootID = Interrupts.localID
+    guard Interrupts.usesAPIC else { return }
+    let low = unsafe UnsafeMutableRawPointer(bitPattern: UInt(0xC000_8000))!
+    let size = unsafe symbolAddress(&ap_trampoline_end) - symbolAddress(&ap_trampoline_start)
+    let arguments = unsafe symbolAddress(&ap_trampoline_args) - symbolAddress(&ap_trampoline_start)
+    unsafe low.copyMemory(
+      from: UnsafeRawPointer(bitPattern: UInt(symbolAddress(&ap_trampoline_start)))!, byteCount: Int(size))
+    for id in apicIDs where UInt32(id) != bootID && (unsafe count) < min(limit, Int(CPU_MAX)) {
+      guard let stack = KernelSpace.allocateStack(), let faultStack = KernelSpace.allocateStack() else { return }
+      let index = unsafe count
+      unsafe cpuBlock(index).pointee.apic_id = UInt32(id)
+      unsafe cpuBlock(index).pointee.double_fault_tss.esp = faultStack
+      unsafe low.storeBytes(of: stack, toByteOffset: Int(arguments), as: UInt32.self)
+      unsafe low.storeBytes(of: apEntryAddress(), toByteOffset: Int(arguments) + 4, as: UInt32.self)
+      unsafe startingIndex = index
+      apReady.store(0, ordering: .releasing)
+      Interrupts.sendInit(to: UInt32(id))
+      Clock.spin(microseconds: 200)
+      Interrupts.sendStartup(to: UInt32(id), page: 8)
+      if !waitReady(milliseconds: 20) {
+        Interrupts.sendStartup(to: UInt32(id), page: 8)
+        guard waitReady(milliseconds: 500) else {
+          log("smp: cpu with APIC id \(id) did not start")
+          continue
+        }
+      }
+      unsafe count += 1
+    }
+  }
+
+  private static func waitReady(milliseconds: UInt64) -> Bool {
+    let end = Clock.monotonic + milliseconds * 1_000_000
+    while apReady.load(ordering: .acquiring) == 0 {
+      if Clock.monotonic > end { return false }
+      cpu_relax()
+    }
+    return true
+  }
+
+  nonisolated(unsafe) fileprivate static var startingIndex = 0
+  fileprivate static let apReady = Atomic<UInt32>(0)
+
+  private static func apEntryAddress() -> UInt32 { unsafe symbolAddress(&ap_main_symbol) }
+}
+
+/// The first Swift code of every CPU but the boot CPU.
+@c(ap_main)
+public func apMain() {
+  // SAFETY: the boot CPU waits for us, so `startingIndex` and the block are ours.
+  let index = unsafe Processors.startingIndex
+  let block = unsafe cpuBlock(index)
+  KernelSpace.enableProtection()
+  unsafe Descriptors.load(
+    cpu: index, apicID: block.pointee.apic_id, doubleFaultStack: block.pointee.double_fault_tss.esp)
+  unsafe cr3_write(KernelSpace.pdpt)
+  Machine.enableFastSystemCalls()
+  Interrupts.startLocal()
+  unsafe block.pointee.online = 1
+  Processors.apReady.store(1, ordering: .releasing)
+  unsafe secondary_cpu_main()
+}
+
+/// Cross-CPU invalidation of cached translations.
+public enum TLB {
+  /// Drops every user translation on the CPUs in `mask` but this one, and waits until they have.
+  /// The caller has preemption off.
+  public static func flush(cpus mask: UInt32) {
+    let me = Processors.current
+    let others = mask & ~(1 << UInt32(me))
+    guard others != 0 else { return }
+    for cpu in unsafe 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
+      unsafe atomic_store(&cpuBlock(cpu).pointee.flush_pending, 1)
+      Interrupts.sendShootdown(to: cpu)
+    }
+    for cpu in unsafe 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
+      while unsafe atomic_load(&cpuBlock(cpu).pointee.flush_pending) != 0 {
+        serve()  // two CPUs that flush each other with interrupts off must not wait for ever
+        cpu_relax()
+      }
+    }
+  }
+
+  /// Does what another CPU asked for.
+  static func serve() {
+    let me = unsafe percpu_self()!
+    if unsafe atomic_load(&me.pointee.flush_pending) != 0 {
+      // SAFETY: reloading CR3 with its own value drops all non-global translations.
+      unsafe cr3_write(cr3_read())
+      unsafe atomic_store(&me.pointee.flush_pending, 0)
+    }
+  }
+}

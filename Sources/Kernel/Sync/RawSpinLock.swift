@@ -1,0 +1,21 @@
+import CMachine
+import Synchronization
+
+/// A test-and-test-and-set lock word. Only `SpinLock`, `InterruptSpinLock` and the allocators below them use it.
+public struct RawSpinLock: ~Copyable, Sendable {
+  @usableFromInline let word = Atomic<UInt32>(0)
+
+  @inlinable public init() {}
+
+  @inlinable public func acquire() {
+    while word.exchange(1, ordering: .acquiring) != 0 {
+      while word.load(ordering: .relaxed) != 0 { cpu_relax() }
+    }
+  }
+
+  @inlinable public func tryAcquire() -> Bool {
+    word.exchange(1, ordering: .acquiring) == 0
+  }
+
+  @inlinable public func release() { word.store(0, ordering: .releasing) }
+}
