@@ -39,14 +39,16 @@ let pure: [Target] = [
   logic("Primitives", path: "Primitives"),
   logic("BootData", ["Primitives"]),
   logic("Memory", ["Primitives"]),
+  logic("Scheduling"),
 ]
 
 let bareKernel: [Target] = [
   .target(name: "CMachine", path: "Sources/Kernel/CMachine"),
   kernel("Sync", ["CMachine"], settings: trusted),
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
+  kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   .executableTarget(
-    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData"],
+    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads"],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: [
       .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",

@@ -73,6 +73,12 @@ func cpuBlock(_ id: Int) -> UnsafeMutablePointer<percpu> {
 }
 
 /// The address of an assembly symbol.
-func symbolAddress<T>(_ symbol: inout T) -> UInt32 {
+public func symbolAddress<T>(_ symbol: inout T) -> UInt32 {
   unsafe withUnsafePointer(to: &symbol) { UInt32(truncatingIfNeeded: UInt(bitPattern: $0)) }
 }
+
+/// Whether CPU `id` has started.
+public func cpuIsOnline(_ id: Int) -> Bool { unsafe cpuBlock(id).pointee.online != 0 }
+
+/// The percpu block, for the scheduler.
+public func percpuBlock(_ id: Int) -> UnsafeMutablePointer<percpu> { unsafe cpuBlock(id) }

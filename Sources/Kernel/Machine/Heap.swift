@@ -136,7 +136,7 @@ enum Heap {
 
 /// What the Swift runtime calls for every object and array. `where` gets the block. SPEC: POSIX posix_memalign().
 @c(heap_allocate)
-public func posixMemalign(_ out: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int) -> Int32 {
+public func heapAllocateAligned(_ out: UnsafeMutablePointer<UnsafeMutableRawPointer?>, _ alignment: Int, _ size: Int) -> Int32 {
   guard let block = unsafe Heap.allocate(size: UInt32(size), alignment: UInt32(alignment)) else { return 12 }
   unsafe out.pointee = block
   return 0

@@ -57,7 +57,7 @@ public enum Processors {
   nonisolated(unsafe) fileprivate static var startingIndex = 0
   fileprivate static let apReady = Atomic<UInt32>(0)
 
-  private static func apEntryAddress() -> UInt32 { unsafe symbolAddress(&ap_main_symbol) }
+  private static func apEntryAddress() -> UInt32 { unsafe symbolAddress(&ap_entry) }
 }
 
 /// The first Swift code of every CPU but the boot CPU.

@@ -113,13 +113,17 @@ context_switch:
     popl %ebp
     ret
 
-// A new kernel thread's first return address; its entry and argument lie on the stack.
+// A new kernel thread's first return address.
 .globl thread_entry_trampoline
 thread_entry_trampoline:
     call scheduler_finish_switch
-    popl %eax
-    call *%eax
-    call thread_exit_kernel
+    call thread_main
+    ud2
+
+// Where the trampoline of boot.S sends the other CPUs.
+.globl ap_entry
+ap_entry:
+    call ap_main
     ud2
 
 // A forked child's first return address; its trap frame lies on the stack.

@@ -63,7 +63,7 @@ extern struct symbol trap_stubs SHARED, int80_entry SHARED, sysenter_entry SHARE
 extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
 extern struct symbol user_access_start SHARED, user_access_end SHARED, user_access_fault SHARED;
 extern struct symbol return_fault_start SHARED, return_fault_end SHARED;
-extern struct symbol boot_arena SHARED, ap_main_symbol __asm__("ap_main") SHARED;
+extern struct symbol boot_arena SHARED, ap_entry SHARED;
 extern struct symbol boot_pd SHARED, boot_pdpt SHARED;
 extern uint8_t machine_smap SHARED;
 extern uint32_t boot_magic SHARED, boot_info SHARED;

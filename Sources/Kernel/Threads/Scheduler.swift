@@ -1,0 +1,449 @@
+import CMachine
+import Machine
+import Scheduling
+import SystemABI
+import Sync
+import Synchronization
+
+/// Chooses what each CPU runs: per-CPU queues, levels with decay and boost, stealing by idle CPUs.
+public enum Scheduler {
+  /// How long a thread runs while others of its level wait, in nanoseconds.
+  static let slice: UInt64 = 10_000_000
+
+  /// One CPU's queue. Its lock is taken with interrupts off and passes from the thread that switches out to the
+  /// one that switches in.
+  final class CPUQueue {
+    let lock = RawSpinLock()
+    var ready = RunQueue<Thread>()
+    let idle: Thread
+    /// The thread just switched out, if it died: freed once its stack is left.
+    var dead: Thread?
+    /// When the armed timer interrupt comes; .max for none.
+    var armed: UInt64 = .max
+    let timerLock = RawSpinLock()
+    var timers = TimerHeap<KernelTimer>()
+    var idleTime: UInt64 = 0
+    init(idle: Thread) { self.idle = idle }
+  }
+
+  nonisolated(unsafe) static var queues: InlineArray<16, CPUQueue?> = .init(repeating: nil)
+  /// CPUs in their idle loop.
+  static let idleMask = Atomic<UInt32>(0)
+  /// Context switches since boot, for /proc/stat.
+  public static let switchCount = Atomic<UInt32>(0)
+
+  static func queue(_ cpu: Int) -> CPUQueue {
+    // SAFETY: set at boot before the CPU runs threads, never changed.
+    unsafe queues[cpu].unsafelyUnwrapped
+  }
+
+  /// Turns the boot context into CPU 0's idle thread and makes queues for `count` CPUs.
+  public static func start() {
+    // SAFETY: boot, one CPU.
+    for cpu in 0..<Int(CPU_MAX) where cpu == 0 || cpuIsOnline(cpu) { makeQueue(cpu) }
+    adoptIdle(cpu: 0)
+  }
+
+  private static func makeQueue(_ cpu: Int) {
+    guard let idle = try? Thread(user: false) else { Panic.stop("no memory for an idle thread") }
+    idle.cpu = cpu
+    idle.state = .running
+    idle.waitReason = "idle"
+    unsafe queues[cpu] = CPUQueue(idle: idle)
+  }
+
+  private static func adoptIdle(cpu: Int) {
+    let idle = queue(cpu).idle
+    // SAFETY: retained for ever; from here Thread.current works on this CPU.
+    unsafe percpu_set_thread(Unmanaged.passRetained(idle).toOpaque())
+    unsafe preempt_enable_quiet()  // drops the count Descriptors.load started with
+  }
+
+  /// The end of boot on every CPU: run what is ready, for ever.
+  public static func idleLoop() -> Never {
+    // SAFETY: enabling interrupts and halting is one atomic pair on x86.
+    let me = Int(percpu_id())
+    while true {
+      unsafe interrupts_disable()
+      let bit = UInt32(1) << UInt32(me)
+      idleMask.bitwiseOr(bit, ordering: .acquiringAndReleasing)
+      if percpu_need_resched() != 0 || queue(me).ready.count > 0 || steal(for: me) {
+        idleMask.bitwiseAnd(~bit, ordering: .acquiringAndReleasing)
+        switchAway()
+        unsafe interrupts_enable()
+        continue
+      }
+      armTimer(idle: true)
+      unsafe wait_for_interrupt()
+    }
+  }
+
+  static func secondaryStart() -> Never {
+    adoptIdle(cpu: Int(percpu_id()))
+    idleLoop()
+  }
+
+  /// Moves one waiting thread of another CPU here.
+  private static func steal(for me: Int) -> Bool {
+    guard unsafe Processors.count > 1 else { return false }
+    for distance in unsafe 1..<Processors.count {
+      let victim = unsafe queue((me + distance) % Processors.count)
+      guard victim.ready.count > 0, victim.lock.tryAcquire() else { continue }
+      let thread = victim.ready.pop()
+      if let thread { thread.cpu = me }
+      victim.lock.release()
+      guard let thread else { continue }
+      let mine = queue(me)
+      mine.lock.acquire()
+      mine.ready.push(thread)
+      mine.lock.release()
+      unsafe percpu_set_need_resched(1)
+      return true
+    }
+    return false
+  }
+
+  // MARK: Waking
+
+  /// Makes a new thread runnable on this CPU (an idle CPU may steal it at once).
+  public static func begin(_ thread: Thread) {
+    let flags = unsafe interrupts_save()
+    thread.cpu = Processors.current
+    let target = queue(thread.cpu)
+    target.lock.acquire()
+    thread.state = .ready
+    target.ready.push(thread)
+    target.lock.release()
+    kickIdle(except: thread.cpu)
+    if isIdle(target) { unsafe percpu_set_need_resched(1) }
+    unsafe interrupts_restore(flags)
+  }
+
+  private static func isIdle(_ queue: CPUQueue) -> Bool {
+    idleMask.load(ordering: .relaxed) & (1 << UInt32(queue.idle.cpu)) != 0
+  }
+
+  private static func kickIdle(except cpu: Int) {
+    let idle = idleMask.load(ordering: .acquiring) & ~(1 << UInt32(cpu))
+    if idle != 0 { Interrupts.sendReschedule(to: idle.trailingZeroBitCount) }
+  }
+
+  /// Ends a blocked thread's wait; does nothing to one that is not blocked. Interrupt-safe.
+  public static func wake(_ thread: Thread) {
+    // SAFETY: interrupts go back to what they were.
+    let flags = unsafe interrupts_save()
+    var cpu: Int
+    while true {
+      cpu = thread.cpu
+      queue(cpu).lock.acquire()
+      if cpu == thread.cpu { break }
+      queue(cpu).lock.release()
+    }
+    let target = queue(cpu)
+    guard thread.state == .blocked else {
+      target.lock.release()
+      unsafe interrupts_restore(flags)
+      return
+    }
+    if unsafe cpuThread(cpu) == Unmanaged.passUnretained(thread).toOpaque() {
+      thread.state = .running  // it has not switched out yet; it will see this and go on
+      target.lock.release()
+      unsafe interrupts_restore(flags)
+      return
+    }
+    thread.state = .ready
+    if thread.penalty > 0 { thread.penalty = 0 }
+    target.ready.push(thread)
+    target.lock.release()
+    let me = Processors.current
+    if cpu != me {
+      if isIdle(target) { Interrupts.sendReschedule(to: cpu) } else { kickIdle(except: cpu) }
+    } else if isIdle(target) || thread.level < Thread.current.level || Thread.current.penalty > 0 {
+      unsafe percpu_set_need_resched(1)
+    } else {
+      kickIdle(except: cpu)
+    }
+    unsafe interrupts_restore(flags)
+    if flags & 0x200 != 0, percpu_need_resched() != 0, preempt_count() == 0 { unsafe preempt_schedule() }
+  }
+
+  private static func cpuThread(_ cpu: Int) -> UnsafeMutableRawPointer? { unsafe percpuBlock(cpu).pointee.current_thread }
+
+  // MARK: Switching
+
+  /// Declares that the running thread will sleep; the next `block` sleeps unless a wake came between.
+  static func prepareToBlock() {
+    // SAFETY: interrupts off around the run-queue lock.
+    let flags = unsafe interrupts_save()
+    let me = Thread.current
+    let target = queue(me.cpu)
+    target.lock.acquire()
+    me.state = .blocked
+    target.lock.release()
+    unsafe interrupts_restore(flags)
+  }
+
+  /// Undoes `prepareToBlock`.
+  static func cancelBlock() {
+    let flags = unsafe interrupts_save()
+    let me = Thread.current
+    let target = queue(me.cpu)
+    target.lock.acquire()
+    me.state = .running
+    target.lock.release()
+    unsafe interrupts_restore(flags)
+  }
+
+  /// Sleeps until woken, if nobody has since `prepareToBlock`.
+  static func block() {
+    precondition(preempt_count() == 0, "sleeping with a spin lock held")
+    let flags = unsafe interrupts_save()
+    switchAway()
+    unsafe interrupts_restore(flags)
+  }
+
+  /// Lets others of the same level run.
+  public static func yield() {
+    let flags = unsafe interrupts_save()
+    switchAway()
+    unsafe interrupts_restore(flags)
+  }
+
+  /// Ends the running thread. What it owned must be gone already, and no caller may own a reference: it would leak.
+  public static func exitCurrent() -> Never {
+    _ = unsafe interrupts_save()
+    markDead()
+    switchAway()
+    Panic.stop("a dead thread ran")
+  }
+
+  @inline(never) private static func markDead() {
+    let me = Thread.current
+    let target = queue(me.cpu)
+    target.lock.acquire()
+    me.state = .dead
+    target.lock.release()
+  }
+
+  /// Picks the next thread and switches to it. Interrupts are off.
+  ///
+  /// A dying thread never comes back from `context_switch`, so nothing here may own a reference across it: `pick` answers
+  /// plain addresses.
+  static func switchAway() {
+    let (save, next) = pick()
+    // SAFETY: both stacks are alive: the run-queue lock is held until finishSwitch.
+    if save != 0 { unsafe context_switch(UnsafeMutablePointer(bitPattern: UInt(save)), next) }
+    if save != 0 { finishSwitch() }
+  }
+
+  /// Chooses; with a thread to switch to the queue's lock stays held and the answer is where to save this stack
+  /// pointer and the one to load; else (0, 0).
+  @inline(never) private static func pick() -> (save: UInt32, next: UInt32) {
+    let cpu = Processors.current
+    let queue = queue(cpu)
+    unsafe percpu_set_need_resched(0)
+    queue.lock.acquire()
+    let previous = Thread.current
+    if previous.state == .running, previous !== queue.idle {
+      guard let first = queue.ready.firstLevel, first <= previous.level else {
+        queue.lock.release()
+        return (0, 0)
+      }
+      previous.state = .ready
+      queue.ready.push(previous)
+    }
+    let next = queue.ready.pop() ?? queue.idle
+    next.state = .running
+    if next === previous {
+      queue.lock.release()
+      return (0, 0)
+    }
+    if previous.state == .dead { queue.dead = previous }
+    account(previous, next)
+    load(next, from: previous, on: cpu)
+    // SAFETY: current_thread owns a reference; the switch hands it from one thread to the other.
+    unsafe percpu_set_thread(Unmanaged.passRetained(next).toOpaque())
+    unsafe Unmanaged.passUnretained(previous).release()
+    let save = unsafe withUnsafeMutablePointer(to: &previous.stackPointer) { UInt32(UInt(bitPattern: $0)) }
+    return (save, next.stackPointer)
+  }
+
+  private static func account(_ previous: Thread, _ next: Thread) {
+    let now = Clock.monotonic
+    previous.runtime &+= now &- previous.switchedIn
+    next.switchedIn = now
+    next.switches &+= 1
+    switchCount.wrappingAdd(1, ordering: .relaxed)
+    let queue = queue(next.cpu)
+    if next !== queue.idle, queue.armed > now + slice { arm(queue, at: now + slice, now: now) }
+  }
+
+  /// Loads what user mode of `next` needs: stack, address space, segments, FPU.
+  private static func load(_ next: Thread, from previous: Thread, on cpu: Int) {
+    // SAFETY: this CPU's own registers and blocks; both threads are alive here.
+    let block = unsafe percpu_self()!
+    unsafe block.pointee.tss.esp0 = next.stackTop
+    if let area = unsafe previous.fpuArea {
+      unsafe fpu_save(area)
+      previous.gs = unsafe gs_read()
+    }
+    let table = unsafe next.pageTable != 0 ? next.pageTable : KernelSpace.pdpt
+    if table != (unsafe block.pointee.active_pdpt) {
+      unsafe block.pointee.active_pdpt = table
+      unsafe memory_barrier()
+      unsafe cr3_write(table)
+    }
+    if let area = unsafe next.fpuArea {
+      unsafe fpu_restore(area)
+      next.loadSegments()
+      unsafe gs_load(next.gs)
+    }
+  }
+
+  /// The first thing on the new stack: passes the queue's lock on, buries the dead.
+  static func finishSwitch() {
+    let queue = queue(Processors.current)
+    let dead = queue.dead
+    queue.dead = nil
+    queue.lock.release()
+    _ = dead
+  }
+
+  /// Switches this CPU to a page table at once (execve, exit).
+  public static func activate(pageTable: UInt32) {
+    // SAFETY: interrupts off; the table maps the kernel.
+    let flags = unsafe interrupts_save()
+    Thread.current.pageTable = pageTable
+    let table = unsafe pageTable != 0 ? pageTable : KernelSpace.pdpt
+    unsafe percpu_self()!.pointee.active_pdpt = table
+    unsafe cr3_write(table)
+    unsafe interrupts_restore(flags)
+  }
+
+  // MARK: Time
+
+  private static func arm(_ queue: CPUQueue, at deadline: UInt64, now: UInt64) {
+    queue.armed = deadline
+    EventTimer.arm(after: deadline > now ? deadline - now : 0)
+  }
+
+  /// Arms this CPU's interrupt for the next timer, or the end of a slice if it is busy.
+  private static func armTimer(idle: Bool) {
+    let queue = queue(Processors.current)
+    let now = Clock.monotonic
+    queue.timerLock.acquire()
+    var next = queue.timers.first?.deadline ?? .max
+    queue.timerLock.release()
+    if !idle { next = min(next, now + slice) }
+    if next == .max {
+      if queue.armed != .max { EventTimer.disarm() }
+      queue.armed = .max
+    } else if next != queue.armed {
+      arm(queue, at: next, now: now)
+    }
+  }
+
+  static func timerInterrupt() {
+    let queue = queue(Processors.current)
+    queue.armed = .max
+    let now = Clock.monotonic
+    while true {
+      queue.timerLock.acquire()
+      let timer = queue.timers.popExpired(now: now)
+      timer?.cpu = -1
+      queue.timerLock.release()
+      guard let timer else { break }
+      timer.fire()
+    }
+    let me = Thread.current
+    let idle = me === queue.idle
+    if !idle {
+      if me.penalty < 5 { me.penalty += 1 }
+      if queue.ready.count > 0 { unsafe percpu_set_need_resched(1) }
+    }
+    armTimer(idle: idle)
+  }
+
+  static func add(_ timer: KernelTimer, deadline: UInt64) {
+    let flags = unsafe interrupts_save()
+    let cpu = Processors.current
+    let queue = queue(cpu)
+    queue.timerLock.acquire()
+    timer.deadline = deadline
+    timer.cpu = cpu
+    queue.timers.insert(timer)
+    let first = queue.timers.first === timer
+    queue.timerLock.release()
+    if first, deadline < queue.armed { arm(queue, at: deadline, now: Clock.monotonic) }
+    unsafe interrupts_restore(flags)
+  }
+
+  static func remove(_ timer: KernelTimer) {
+    let flags = unsafe interrupts_save()
+    while true {
+      let cpu = timer.cpu
+      if cpu < 0 { break }
+      let queue = queue(cpu)
+      queue.timerLock.acquire()
+      if timer.cpu == cpu {
+        queue.timers.remove(timer)
+        timer.cpu = -1
+        queue.timerLock.release()
+        break
+      }
+      queue.timerLock.release()
+    }
+    unsafe interrupts_restore(flags)
+  }
+}
+
+/// A one-shot timer whose `fire` runs in the timer interrupt.
+open class KernelTimer: TimerNode {
+  public internal(set) final var deadline: UInt64 = 0
+  public final var heapIndex = -1
+  /// The CPU whose heap it is in; -1 for none.
+  final var cpu = -1
+
+  public init() {}
+  /// Runs with interrupts off on the CPU that started the timer.
+  open func fire() {}
+
+  /// Fires once at `deadline` (nanoseconds since boot), instead of any earlier start.
+  public final func start(at deadline: UInt64) {
+    Scheduler.remove(self)
+    Scheduler.add(self, deadline: deadline)
+  }
+  /// After this returns the timer does not start to fire; one on another CPU may be firing still.
+  public final func cancel() { Scheduler.remove(self) }
+}
+
+@c(preempt_schedule)
+public func preemptSchedule() {
+  // SAFETY: called with preemption on; interrupts go back to what they were.
+  guard preempt_count() == 0, unsafe percpu_thread() != nil else { return }
+  let flags = unsafe interrupts_save()
+  // A thread that has said it will sleep but not yet slept must not lose its turn to a preemption.
+  if Thread.current.state == .running { Scheduler.switchAway() }
+  unsafe interrupts_restore(flags)
+}
+
+@c(timer_interrupt)
+public func timerInterruptEntry() { Scheduler.timerInterrupt() }
+
+@c(secondary_cpu_main)
+public func secondaryCPUMain() {
+  while !Scheduler.started.load(ordering: .acquiring) { cpu_relax() }
+  Scheduler.secondaryStart()
+}
+
+@c(scheduler_finish_switch)
+public func schedulerFinishSwitch() {
+  Scheduler.finishSwitch()
+  // SAFETY: the first run of a thread: nobody else restores the flag.
+  unsafe interrupts_enable()
+}
+
+extension Scheduler {
+  /// Set once every queue exists.
+  public static let started = Atomic<Bool>(false)
+}

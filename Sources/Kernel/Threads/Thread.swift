@@ -1,0 +1,180 @@
+import CMachine
+import Machine
+import Scheduling
+import SystemABI
+import Sync
+import Synchronization
+
+/// A thread of execution with a kernel stack. User threads are subclasses that know their process.
+// SAFETY: the FPU area is private to this file and the switch; it lives exactly as long as the thread.
+@safe open class Thread: RunQueueNode {
+  public enum State: UInt8, Sendable {
+    case ready, running, blocked, dead
+  }
+
+  public typealias Body = () -> Void
+
+  /// Guarded by the run-queue lock of `cpu`.
+  final var state: State = .blocked
+  public final var runNext: Thread?
+  /// The CPU whose run queue lock guards this thread.
+  public internal(set) final var cpu: Int = 0
+  /// 0…39: 20 + nice, moved down by use and back up by sleeping.
+  public final var level: Int { min(39, max(0, baseLevel + penalty)) }
+  public final var baseLevel = 20
+  final var penalty = 0
+
+  final var stackPointer: UInt32 = 0
+  final let stackTop: UInt32
+  /// Physical address of the PDPT to run with; 0 for kernel threads.
+  public final var pageTable: UInt32 = 0
+  /// 512 bytes for FXSAVE, or nil for kernel threads.
+  final var fpuArea: UnsafeMutableRawPointer?
+  /// The user's thread-local segments, GDT entries 22-24, and its %gs selector.
+  public final var tls: (UInt64, UInt64, UInt64) = (0, 0, 0)
+  final var gs: UInt16 = 0
+  final let body: Body?
+
+  /// Nanoseconds spent on a CPU, up to the last switch.
+  public internal(set) final var runtime: UInt64 = 0
+  final var switchedIn: UInt64 = 0
+  public internal(set) final var switches: UInt32 = 0
+
+  /// Set by whoever wants an interruptible wait to end (a signal); cleared by the owner.
+  public final let interruptRequested = Atomic<Bool>(false)
+  final let timer = WakeTimer()
+  /// Links this thread into the one wait queue it may be on through `WaitQueue.wait`.
+  final var waitNode: WaitNode!
+  /// What it waits for, for ps and the debugger.
+  public final var waitReason: StaticString = ""
+
+  /// A thread that is not yet running. Throws noMemory without a stack or an FPU area.
+  public init(user: Bool, body: Body? = nil) throws(Errno) {
+    guard let stack = KernelSpace.allocateStack() else { throw .noMemory }
+    stackTop = stack
+    self.body = body
+    if user {
+      var area: UnsafeMutableRawPointer?
+      guard unsafe heapAllocateAligned(&area, 16, 512) == 0 else {
+        KernelSpace.freeStack(top: stack)
+        throw .noMemory
+      }
+      // SAFETY: 512 fresh bytes, 16-aligned; a zero image with the default control words is valid.
+      unsafe area!.initializeMemory(as: UInt8.self, repeating: 0, count: 512)
+      unsafe area!.storeBytes(of: 0x37F, as: UInt16.self)
+      unsafe area!.storeBytes(of: 0x1F80, toByteOffset: 24, as: UInt32.self)
+      unsafe fpuArea = area
+    } else {
+      unsafe fpuArea = nil
+    }
+    waitNode = WaitNode(self)
+    unsafe timer.thread = unsafe Unmanaged.passUnretained(self)
+    if !user { prepareKernelStack() }
+  }
+
+  deinit {
+    KernelSpace.freeStack(top: stackTop)
+    if let area = unsafe fpuArea { unsafe heapFree(area) }
+  }
+
+  /// The running thread. The %fs load is one instruction, so migration cannot tear it.
+  @inlinable public static var current: Thread {
+    // SAFETY: percpu.current_thread holds a retained thread from the scheduler's start on.
+    unsafe Unmanaged<Thread>.fromOpaque(percpu_thread()!).takeUnretainedValue()
+  }
+
+  /// The running thread as the subclass the caller knows it to be.
+  @inlinable public static func current<T: Thread>(as type: T.Type) -> T {
+    unsafe unsafeDowncast(current, to: type)
+  }
+
+  public final func isSame(as other: Thread) -> Bool { self === other }
+
+  private final func push(_ value: UInt32, at pointer: inout UInt32) {
+    pointer -= 4
+    // SAFETY: inside this thread's own, not yet running stack.
+    unsafe UnsafeMutablePointer<UInt32>(bitPattern: UInt(pointer))!.pointee = value
+  }
+
+  private final func prepareKernelStack() {
+    var pointer = stackTop
+    push(unsafe symbolAddress(&thread_entry_trampoline), at: &pointer)
+    for _ in 0..<4 { push(0, at: &pointer) }
+    stackPointer = pointer
+  }
+
+  /// Makes this thread return to user mode with these registers when first scheduled.
+  public final func prepareUser(_ registers: trap_frame) {
+    var pointer = stackTop - UInt32(MemoryLayout<trap_frame>.size)
+    // SAFETY: as in push.
+    unsafe UnsafeMutablePointer<trap_frame>(bitPattern: UInt(pointer))!.pointee = registers
+    push(unsafe symbolAddress(&fork_return), at: &pointer)
+    for _ in 0..<4 { push(0, at: &pointer) }
+    stackPointer = pointer
+  }
+
+  /// The registers this user thread entered the kernel with (at the top of its stack).
+  public final var userFrame: UserFrame {
+    // SAFETY: entry from user mode always builds its frame at the stack's top.
+    unsafe UserFrame(unsafe UnsafeMutablePointer(bitPattern: UInt(stackTop) - UInt(MemoryLayout<trap_frame>.size))!)
+  }
+
+  /// Copies the running thread's FPU state and segments to a thread being forked from it.
+  public final func inheritMachineState(from parent: Thread) {
+    // SAFETY: `parent` is the running thread, so its live registers are in the CPU.
+    if let mine = unsafe fpuArea { unsafe fpu_save(mine) }
+    tls = parent.tls
+    gs = unsafe gs_read()
+  }
+
+  /// Fresh FPU state, no segments: execve.
+  public final func resetMachineState() {
+    // SAFETY: the running thread's own state; preemption off so that it stays on this CPU.
+    enterPreemptionOff()
+    tls = (0, 0, 0)
+    gs = 0
+    unsafe gs_load(0)
+    unsafe fpu_reset()
+    loadSegments()
+    leavePreemptionOff()
+  }
+
+  /// Writes this thread's segments to the running CPU's GDT; preemption is off.
+  public final func loadSegments() {
+    // SAFETY: this CPU's own GDT, entries 22-24.
+    let gdt = unsafe (UnsafeMutableRawPointer(percpu_self()!) + Int(PERCPU_GDT) + 22 * 8)
+    unsafe gdt.storeBytes(of: tls, as: (UInt64, UInt64, UInt64).self)
+  }
+
+  /// The saved FPU image for a signal frame.
+  public final func withFPUState<Result>(_ body: (inout MutableSpan<UInt8>) -> Result) -> Result {
+    // SAFETY: saved and restored with preemption off on the running thread's own area.
+    enterPreemptionOff()
+    defer { leavePreemptionOff() }
+    unsafe fpu_save(fpuArea!)
+    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt8.self), count: 512)
+    let result = body(&span)
+    // Reserved MXCSR bits would fault: they come from user memory here.
+    unsafe fpuArea!.storeBytes(of: fpuArea!.load(fromByteOffset: 24, as: UInt32.self) & 0xFFBF, toByteOffset: 24, as: UInt32.self)
+    unsafe fpu_restore(fpuArea!)
+    return result
+  }
+}
+
+/// A timer that wakes its thread.
+@safe final class WakeTimer: KernelTimer {
+  // SAFETY: the thread owns the timer and cancels it before it dies.
+  var thread: Unmanaged<Thread>!
+  override func fire() {
+    fired.store(true, ordering: .releasing)
+    unsafe Scheduler.wake(thread._withUnsafeGuaranteedRef { $0 })
+  }
+  let fired = Atomic<Bool>(false)
+}
+
+/// Where a kernel thread starts: runs its body and exits.
+@c(thread_main)
+public func threadMain() {
+  Thread.current.body?()
+  Scheduler.exitCurrent()
+}

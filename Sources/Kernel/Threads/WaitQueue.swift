@@ -1,0 +1,177 @@
+import CMachine
+import Machine
+import SystemABI
+import Sync
+import Synchronization
+
+/// A place on a wait queue: wakes a thread, or tells a poller.
+// SAFETY: nodes leave their queue before they or their thread die; links change under the queue's lock.
+@safe open class WaitNode {
+  final let thread: Unmanaged<Thread>
+  final var next: WaitNode?
+  final var previous: Unmanaged<WaitNode>?
+  final var queued = false
+  /// Woken alone: `wake(count:)` counts only these.
+  public final var exclusive = false
+
+  public init(_ thread: Thread) { unsafe self.thread = Unmanaged.passUnretained(thread) }
+
+  /// Called with the queue's lock held, interrupts off.
+  open func notify() { unsafe Scheduler.wake(thread._withUnsafeGuaranteedRef { $0 }) }
+}
+
+/// Threads waiting for something, in order of arrival. Interrupt-safe to wake.
+@safe public final class WaitQueue: @unchecked Sendable {
+  // SAFETY: the list is only touched under `lock` with interrupts off.
+  private let lock = RawSpinLock()
+  private var head: WaitNode?
+  private var tail: Unmanaged<WaitNode>?
+
+  public init() {}
+
+  public func add(_ node: WaitNode) {
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    precondition(!node.queued)
+    node.queued = true
+    node.next = nil
+    unsafe node.previous = unsafe tail
+    if let last = unsafe tail { unsafe last._withUnsafeGuaranteedRef { $0.next = node } } else { head = node }
+    unsafe tail = Unmanaged.passUnretained(node)
+    lock.release()
+    unsafe interrupts_restore(flags)
+  }
+
+  public func remove(_ node: WaitNode) {
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    if node.queued { unlink(node) }
+    lock.release()
+    unsafe interrupts_restore(flags)
+  }
+
+  private func unlink(_ node: WaitNode) {
+    node.queued = false
+    let next = node.next
+    node.next = nil
+    if let next { unsafe next.previous = unsafe node.previous } else { unsafe tail = unsafe node.previous }
+    if let previous = unsafe node.previous {
+      unsafe previous._withUnsafeGuaranteedRef { $0.next = next }
+    } else {
+      head = next
+    }
+    unsafe node.previous = nil
+  }
+
+  /// Whether anybody waits; a hint, for senders that can skip the lock.
+  public var isEmpty: Bool { unsafe tail == nil }
+
+  /// Wakes everyone, or up to `count` of the exclusive waiters and all others.
+  public func wake(_ count: Int = .max) {
+    if isEmpty { return }
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    var left = count
+    var node = head
+    while let current = node {
+      node = current.next
+      current.notify()
+      left -= 1
+      if left == 0 { break }
+    }
+    lock.release()
+    unsafe interrupts_restore(flags)
+  }
+
+  /// Waits until `condition` answers a value. The condition runs with no lock held and must not sleep.
+  ///
+  /// - Throws: `interrupted` when a signal ends an interruptible wait, `timedOut` at `deadline` (ns since boot).
+  public func wait<Result>(
+    interruptible: Bool = true, deadline: UInt64? = nil, reason: StaticString = "", exclusive: Bool = false,
+    until condition: () -> Result?
+  ) throws(Errno) -> Result {
+    if let result = condition() { return result }
+    let me = Thread.current
+    let node = me.waitNode!
+    me.waitReason = reason
+    node.exclusive = exclusive
+    add(node)
+    if let deadline {
+      me.timer.fired.store(false, ordering: .relaxed)
+      me.timer.start(at: deadline)
+    }
+    defer {
+      if deadline != nil { me.timer.cancel() }
+      remove(node)
+      Scheduler.cancelBlock()
+      me.waitReason = ""
+    }
+    while true {
+      Scheduler.prepareToBlock()
+      if let result = condition() { return result }
+      if interruptible, me.interruptRequested.load(ordering: .acquiring) { throw .interrupted }
+      if deadline != nil, me.timer.fired.load(ordering: .acquiring) { throw .timedOut }
+      Scheduler.block()
+    }
+  }
+}
+
+/// A lock whose waiters sleep; owns its data. Not for interrupt handlers, not under a spin lock.
+public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable {
+  // SAFETY: `value` is only reached while `word` is ours.
+  private let word = Atomic<UInt32>(0)  // 0 free, 1 held, 2 held and wanted
+  private let queue = WaitQueue()
+  private var value: Value
+
+  public init(_ value: consuming Value) { self.value = value }
+
+  @inline(__always) private func acquire() {
+    if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { acquireSlow() }
+  }
+
+  @inline(never) private func acquireSlow() {
+    _ = try? queue.wait(interruptible: false, reason: "mutex", exclusive: true) {
+      word.exchange(2, ordering: .acquiring) == 0 ? true : nil
+    }
+  }
+
+  @inline(__always) private func release() {
+    if word.exchange(0, ordering: .releasing) == 2 { queue.wake(1) }
+  }
+
+  public func withLock<Result: ~Copyable, Failure: Error>(
+    _ body: (inout Value) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    acquire()
+    defer { release() }
+    return try body(&value)
+  }
+}
+
+/// Sleeping without a condition.
+public enum Sleep {
+  private static let nobody = BootCell<WaitQueue>()
+
+  public static func start() { nobody.set(WaitQueue()) }
+
+  /// Sleeps until `deadline` (ns since boot) or a signal (`interrupted`).
+  public static func until(_ deadline: UInt64, interruptible: Bool = true) throws(Errno) {
+    do throws(Errno) {
+      let _: Bool = try nobody.value.wait(interruptible: interruptible, deadline: deadline, reason: "sleep") {
+        Clock.monotonic >= deadline ? true : nil
+      }
+    } catch {
+      if error != .timedOut { throw error }
+    }
+  }
+
+  /// Sleeps until the thread is interrupted.
+  public static func untilInterrupted(reason: StaticString) -> Errno {
+    do throws(Errno) {
+      let _: Bool = try nobody.value.wait(reason: reason) { nil }
+      return .interrupted
+    } catch {
+      return error
+    }
+  }
+}
