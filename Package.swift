@@ -47,8 +47,10 @@ let bareKernel: [Target] = [
   kernel("Sync", ["CMachine"], settings: trusted),
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
+  kernel("VFS", ["SystemABI", "Primitives", "Sync", "Machine", "Threads"]),
+  kernel("FileSystems", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
-    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads"],
+    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems"],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: [
       .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",

@@ -1,0 +1,162 @@
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Files in memory: the page cache is the store, so pages stay dirty and are never written.
+public final class TmpFS: FileSystem {
+  final class Directory {
+    struct Entry {
+      var name: [UInt8]
+      var inode: Inode
+      var position: UInt64
+    }
+    /// In order of `position`, which only grows: listing positions stay stable.
+    var entries: [Entry] = []
+    var next: UInt64 = 3
+    var parent: UInt64
+    init(parent: UInt64) { self.parent = parent }
+  }
+  final class Target {
+    let bytes: [UInt8]
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+  }
+
+  public let typeName: String
+  public let deviceNumber: UInt32
+  private var rootInode: Inode?
+  public var root: Inode { rootInode! }
+  private let nextNumber = Atomic<UInt32>(2)
+  /// Frames this file system may hold.
+  private let limit: Int
+  let used = Atomic<Int>(0)
+
+  /// An empty file system that holds at most `limit` pages.
+  public init(typeName: String = "tmpfs", device: UInt32, mode: UInt32 = 0o1777, limit: Int = .max) {
+    self.typeName = typeName
+    deviceNumber = device
+    self.limit = limit
+    var attributes = Attributes(mode: Mode.directory | mode)
+    attributes.links = 2
+    let root = Inode(
+      self, number: 1, attributes: attributes, payload: Directory(parent: 1))
+    root.addUser()
+    rootInode = root
+  }
+
+  private func directory(_ inode: Inode) throws(Errno) -> Directory {
+    guard let directory = inode.payload as? Directory else { throw .notDirectory }
+    return directory
+  }
+
+  public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {
+    guard let entry = try self.directory(directory).entries.first(where: { $0.name == name }) else {
+      throw .noSuchFileOrDirectory
+    }
+    return entry.inode
+  }
+
+  private func add(_ name: [UInt8], _ inode: Inode, to directory: Inode) throws(Errno) {
+    let content = try self.directory(directory)
+    content.entries.append(.init(name: name, inode: inode, position: content.next))
+    content.next += 1
+    inode.addUser()
+    if inode.isDirectory { directory.attributes.withLock { $0.links += 1 } }
+  }
+
+  public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
+    var attributes = attributes
+    let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
+    attributes.links = isDirectory ? 2 : 1
+    let number = UInt64(nextNumber.wrappingAdd(1, ordering: .relaxed).newValue)
+    let inode = Inode(
+      self, number: number, attributes: attributes, payload: isDirectory ? Directory(parent: directory.number) : nil)
+    try add(name, inode, to: directory)
+    return inode
+  }
+
+  public func symlink(_ name: [UInt8], in directory: Inode, target: [UInt8], _ attributes: Attributes) throws(Errno)
+    -> Inode
+  {
+    var attributes = attributes
+    attributes.size = UInt64(target.count)
+    let inode = try create(name, in: directory, attributes)
+    inode.payload = Target(target)
+    return inode
+  }
+
+  public func readLink(_ inode: Inode) throws(Errno) -> [UInt8] {
+    guard let target = inode.payload as? Target else { throw .invalidArgument }
+    return target.bytes
+  }
+
+  public func link(_ inode: Inode, _ name: [UInt8], in directory: Inode) throws(Errno) {
+    try add(name, inode, to: directory)
+    inode.attributes.withLock { $0.links += 1 }
+  }
+
+  private func removeEntry(_ name: [UInt8], from directory: Inode) throws(Errno) {
+    let content = try self.directory(directory)
+    guard let index = content.entries.firstIndex(where: { $0.name == name }) else { throw .noSuchFileOrDirectory }
+    let inode = content.entries.remove(at: index).inode
+    if inode.isDirectory { directory.attributes.withLock { $0.links -= 1 } }
+    inode.removeUser()
+  }
+
+  public func unlink(_ name: [UInt8], _ inode: Inode, in directory: Inode) throws(Errno) {
+    inode.attributes.withLock { $0.links -= inode.isDirectory ? 2 : 1 }
+    try removeEntry(name, from: directory)
+  }
+
+  public func isEmpty(_ directory: Inode) throws(Errno) -> Bool { try self.directory(directory).entries.isEmpty }
+
+  public func rename(
+    _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
+    replacing replaced: Inode?
+  ) throws(Errno) {
+    if let replaced { try unlink(newName, replaced, in: newDirectory) }
+    try add(newName, inode, to: newDirectory)
+    try removeEntry(name, from: directory)
+    if inode.isDirectory { try self.directory(inode).parent = newDirectory.number }
+  }
+
+  public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
+    let content = try self.directory(directory)
+    if position < 1, !visit(DirectoryEntry(name: [46], inode: directory.number, type: Mode.directory, next: 1)) { return }
+    if position < 2, !visit(DirectoryEntry(name: [46, 46], inode: content.parent, type: Mode.directory, next: 2)) { return }
+    for entry in content.entries where entry.position >= position {
+      let item = DirectoryEntry(
+        name: entry.name, inode: entry.inode.number, type: entry.inode.type, next: entry.position + 1)
+      if !visit(item) { return }
+    }
+  }
+
+  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { frame.zero() }
+
+  public func reserve(_ inode: Inode, _ index: UInt32) throws(Errno) {
+    if PageCache.count.load(ordering: .relaxed) >= limit { throw .noSpace }
+  }
+
+  public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {}
+
+  public func attributesChanged(_ inode: Inode) throws(Errno) {
+    inode.attributes.withLock { $0.blocks = ($0.size + 4095) / 4096 * 8 }
+  }
+
+  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
+    inode.markDirty(index)  // memory is all there is: the page stays
+  }
+
+  public func evict(_ inode: Inode) { inode.dropPages() }
+
+  public func statistics() -> FileSystemStatistics {
+    var result = FileSystemStatistics(magic: 0x0102_1994)
+    result.blocks = UInt64(min(limit, Int(Frames.totalCount)))
+    result.freeBlocks = UInt64(Frames.freeCount)
+    result.availableBlocks = result.freeBlocks
+    return result
+  }
+}

@@ -1,0 +1,158 @@
+import CMachine
+import Primitives
+import SystemABI
+
+/// The only way between kernel and user memory. Faults are resolved or become EFAULT; nothing is dereferenced.
+///
+/// Copies may sleep (a page may have to be read). With preemption off they do not, and fail instead.
+public enum UserMemory {
+  /// Whether a range lies below the kernel.
+  @inlinable public static func isUser(_ address: UInt32, _ count: Int) -> Bool {
+    count >= 0 && UInt64(address) + UInt64(count) <= 0xC000_0000
+  }
+
+  /// Copies user bytes into `span`, filling it.
+  @inlinable public static func read(_ address: UInt32, into span: inout MutableSpan<UInt8>) throws(Errno) {
+    let count = span.count
+    guard isUser(address, count) else { throw .badAddress }
+    // SAFETY: user_copy recovers from faults on the user side; the span is ours.
+    let left = unsafe span.withUnsafeMutableBytes { unsafe user_copy($0.baseAddress, pointer(address), UInt32(count)) }
+    if left != 0 { throw .badAddress }
+  }
+
+  @inlinable public static func write(_ span: borrowing Span<UInt8>, to address: UInt32) throws(Errno) {
+    let count = span.count
+    guard isUser(address, count) else { throw .badAddress }
+    let left = unsafe span.withUnsafeBytes { unsafe user_copy(mutablePointer(address), $0.baseAddress, UInt32(count)) }
+    if left != 0 { throw .badAddress }
+  }
+
+  @inlinable public static func read32(_ address: UInt32) throws(Errno) -> UInt32 {
+    guard isUser(address, 4) else { throw .badAddress }
+    var value: UInt32 = 0
+    if unsafe user_copy(&value, pointer(address), 4) != 0 { throw .badAddress }
+    return value
+  }
+
+  @inlinable public static func write32(_ value: UInt32, to address: UInt32) throws(Errno) {
+    guard isUser(address, 4) else { throw .badAddress }
+    var value = value
+    if unsafe user_copy(mutablePointer(address), &value, 4) != 0 { throw .badAddress }
+  }
+
+  @inlinable public static func read64(_ address: UInt32) throws(Errno) -> UInt64 {
+    let low = try read32(address)
+    return UInt64(try read32(address &+ 4)) << 32 | UInt64(low)
+  }
+
+  @inlinable public static func write64(_ value: UInt64, to address: UInt32) throws(Errno) {
+    try write32(UInt32(truncatingIfNeeded: value), to: address)
+    try write32(UInt32(truncatingIfNeeded: value >> 32), to: address &+ 4)
+  }
+
+  /// Fills user memory with zeroes.
+  public static func zero(_ address: UInt32, count: Int) throws(Errno) {
+    guard isUser(address, count) else { throw .badAddress }
+    if unsafe user_zero(mutablePointer(address), UInt32(count)) != 0 { throw .badAddress }
+  }
+
+  /// A NUL-terminated string, without its NUL.
+  /// - Throws: `badAddress`, or `fileNameTooLong` when `limit` bytes hold no NUL.
+  public static func string(_ address: UInt32, limit: Int = 4096) throws(Errno) -> [UInt8] {
+    guard address < userEnd else { throw .badAddress }
+    let room = min(limit, Int(userEnd - address))
+    var length: Int32 = -1
+    var bytes = unsafe [UInt8](unsafeUninitializedCapacity: 128) { buffer, count in
+      length = unsafe user_string(
+        UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self), charPointer(address),
+        UInt32(min(room, 128)))
+      count = max(0, Int(length))
+    }
+    if length < 0 { throw .badAddress }
+    if length < min(room, 128) { return bytes }
+    bytes = unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, count in
+      length = unsafe user_string(
+        UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self), charPointer(address),
+        UInt32(room))
+      count = max(0, Int(length))
+    }
+    if length < 0 { throw .badAddress }
+    if length == room { throw room == limit ? .fileNameTooLong : .badAddress }
+    return bytes
+  }
+
+  /// Copies from a frame to user memory; the number of bytes that arrived.
+  @inlinable public static func copyOut(_ frame: Frame, offset: Int, count: Int, to address: UInt32) -> Int {
+    precondition(offset >= 0 && count >= 0 && offset + count <= pageSize)
+    guard isUser(address, count) else { return 0 }
+    // SAFETY: bounds checked on both sides.
+    return count - Int(unsafe user_copy(mutablePointer(address), frame.checked + offset, UInt32(count)))
+  }
+
+  /// Copies from user memory into a frame; the number of bytes that arrived.
+  @inlinable public static func copyIn(_ frame: Frame, offset: Int, count: Int, from address: UInt32) -> Int {
+    precondition(offset >= 0 && count >= 0 && offset + count <= pageSize)
+    guard isUser(address, count) else { return 0 }
+    return count - Int(unsafe user_copy(frame.checked + offset, pointer(address), UInt32(count)))
+  }
+
+  /// Atomically replaces a user word that holds `expected`; answers what it held.
+  public static func exchange(_ address: UInt32, expected: UInt32, desired: UInt32) throws(Errno) -> UInt32 {
+    guard isUser(address, 4), address & 3 == 0 else { throw .badAddress }
+    var seen: UInt32 = 0
+    if unsafe user_exchange(mutablePointer(address)!.assumingMemoryBound(to: UInt32.self), expected, desired, &seen) != 0 {
+      throw .badAddress
+    }
+    return seen
+  }
+
+  @inlinable static func pointer(_ address: UInt32) -> UnsafeRawPointer? { unsafe UnsafeRawPointer(bitPattern: UInt(address)) }
+  @inlinable static func mutablePointer(_ address: UInt32) -> UnsafeMutableRawPointer? {
+    unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
+  }
+  static func charPointer(_ address: UInt32) -> UnsafePointer<CChar>? { unsafe UnsafePointer(bitPattern: UInt(address)) }
+}
+
+/// A range of user memory that a call reads from or writes to, consumed from the front.
+public struct UserBuffer {
+  public private(set) var address: UInt32
+  public private(set) var count: Int
+  public init(_ address: UInt32, _ count: Int) {
+    self.address = address
+    self.count = count
+  }
+
+  @inlinable public mutating func advance(_ bytes: Int) { advanceChecked(bytes) }
+  @usableFromInline mutating func advanceChecked(_ bytes: Int) {
+    precondition(bytes >= 0 && bytes <= count)
+    address &+= UInt32(bytes)
+    count -= bytes
+  }
+
+  /// Copies as much of `span` as there is room for; the number of bytes copied.
+  public mutating func put(_ span: borrowing Span<UInt8>) throws(Errno) -> Int {
+    let take = min(span.count, count)
+    if take == 0 { return 0 }
+    try UserMemory.write(span.extracting(0..<take), to: address)
+    advance(take)
+    return take
+  }
+
+  /// Fills `span` from the buffer; the number of bytes copied.
+  public mutating func take(into span: inout MutableSpan<UInt8>) throws(Errno) -> Int {
+    let take = min(span.count, count)
+    if take == 0 { return 0 }
+    var part = span._mutatingExtracting(0..<take)
+    try UserMemory.read(address, into: &part)
+    advance(take)
+    return take
+  }
+
+  /// All the bytes, at most `limit`.
+  public mutating func takeBytes(limit: Int) throws(Errno) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: min(limit, count))
+    var span = bytes.mutableSpan
+    _ = try take(into: &span)
+    return bytes
+  }
+}

@@ -1,0 +1,166 @@
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// A name in a directory, cached. Without an inode it says that there is no such name.
+public final class Dentry {
+  /// Under the lock: this dentry's own links, and the names in it.
+  struct Links: ~Copyable {
+    var inode: Inode?
+    var parent: Dentry?
+    var buckets: [Dentry?] = []
+    var childCount = 0
+  }
+  /// Name and hash change only by rename, under the parent's lock.
+  public private(set) var name: [UInt8]
+  private var hash: UInt32
+  private var nextInBucket: Dentry?
+  let links: SpinLock<Links, DentryRank>
+  /// Whether some mount covers this directory.
+  let isMountPoint = Atomic<Bool>(false)
+
+  public init(name: [UInt8], parent: Dentry?, inode: Inode?) {
+    self.name = name
+    hash = Self.hash(name.span, 0..<name.count)
+    links = SpinLock(Links(inode: inode, parent: parent))
+    inode?.addUser()
+  }
+
+  deinit { links.withLock { $0.inode }?.removeUser() }
+
+  public var inode: Inode? { links.withLock { $0.inode } }
+  public var parent: Dentry? { links.withLock { $0.parent } }
+
+  static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 {
+    var hash: UInt32 = 2_166_136_261
+    for index in range { hash = (hash ^ UInt32(bytes[index])) &* 16_777_619 }
+    return hash
+  }
+
+  private func matches(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Bool {
+    guard name.count == range.count else { return false }
+    var offset = range.lowerBound
+    for index in name.indices {
+      if name[index] != bytes[offset] { return false }
+      offset += 1
+    }
+    return true
+  }
+
+  /// The cached child of a name (negative ones too), or nil when the file system must be asked.
+  func child(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Dentry? {
+    let hash = Self.hash(bytes, range)
+    return links.withLock { links in
+      guard !links.buckets.isEmpty else { return nil }
+      var node = links.buckets[Int(hash) & (links.buckets.count - 1)]
+      while let child = node {
+        if child.hash == hash, child.matches(bytes, range) { return child }
+        node = child.nextInBucket
+      }
+      return nil
+    }
+  }
+
+  /// Adds a child; the directory inode's mutex is held, so nobody else adds the same name.
+  func insert(_ child: Dentry) {
+    links.withLock { links in
+      if links.buckets.isEmpty { links.buckets = Array(repeating: nil, count: 4) }
+      if links.childCount >= links.buckets.count * 2 { Self.grow(&links) }
+      let bucket = Int(child.hash) & (links.buckets.count - 1)
+      child.nextInBucket = links.buckets[bucket]
+      links.buckets[bucket] = child
+      links.childCount += 1
+    }
+    DentryCache.count.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  private static func grow(_ links: inout Links) {
+    var bigger: [Dentry?] = Array(repeating: nil, count: links.buckets.count * 4)
+    for head in links.buckets {
+      var node = head
+      while let child = node {
+        node = child.nextInBucket
+        let bucket = Int(child.hash) & (bigger.count - 1)
+        child.nextInBucket = bigger[bucket]
+        bigger[bucket] = child
+      }
+    }
+    links.buckets = bigger
+  }
+
+  func remove(_ child: Dentry) {
+    let removed: Dentry? = links.withLock { links in
+      guard !links.buckets.isEmpty else { return nil }
+      let bucket = Int(child.hash) & (links.buckets.count - 1)
+      var previous: Dentry?
+      var node = links.buckets[bucket]
+      while let current = node {
+        if current === child {
+          if let previous { previous.nextInBucket = current.nextInBucket } else { links.buckets[bucket] = current.nextInBucket }
+          current.nextInBucket = nil
+          links.childCount -= 1
+          return current
+        }
+        previous = current
+        node = current.nextInBucket
+      }
+      return nil
+    }
+    if removed != nil { DentryCache.count.wrappingSubtract(1, ordering: .relaxed) }
+  }
+
+  /// Gives a negative dentry its inode (create), or takes it away (unlink).
+  func set(inode: Inode?) {
+    inode?.addUser()
+    let old = links.withLock { links in
+      let old = links.inode
+      links.inode = inode
+      return old
+    }
+    old?.removeUser()
+  }
+
+  /// Moves this dentry under another parent and name: both directories' mutexes are held.
+  func move(to parent: Dentry, name: [UInt8]) {
+    let old = self.parent
+    old?.remove(self)
+    links.withLock { $0.parent = parent }
+    self.name = name
+    hash = Self.hash(name.span, 0..<name.count)
+    parent.insert(self)
+  }
+
+  /// Drops cached names below that nothing else uses; true when nothing is left below.
+  func dropUnusedChildren() -> Bool {
+    let children: [Dentry] = links.withLock { links in
+      var list: [Dentry] = []
+      for head in links.buckets {
+        var node = head
+        while let child = node {
+          list.append(child)
+          node = child.nextInBucket
+        }
+      }
+      return list
+    }
+    var empty = true
+    for child in children {
+      if !child.dropUnusedChildren() || child.isMountPoint.load(ordering: .relaxed)
+        || child.pins.load(ordering: .acquiring) != 0
+      {
+        empty = false
+      } else {
+        remove(child)
+      }
+    }
+    return empty
+  }
+
+  /// Open files, working directories and roots that need this dentry to stay.
+  public let pins = Atomic<Int32>(0)
+}
+
+public enum DentryCache {
+  public static let count = Atomic<Int>(0)
+}

@@ -1,0 +1,225 @@
+import Machine
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// What an open file does. Reads and writes may sleep and copy to or from user memory.
+public protocol OpenFile: AnyObject {
+  /// Reads at `offset` (streams ignore it); 0 at the end.
+  func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int
+  /// Writes; answers the count and the offset behind it.
+  func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64)
+  /// What is possible now; registers `table`'s waiter for changes when given.
+  func poll(_ table: PollTable?) -> PollEvents
+  func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32
+  var isSeekable: Bool { get }
+  /// The last descriptor is gone.
+  func close(_ description: FileDescription)
+}
+
+extension OpenFile {
+  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    throw .invalidArgument
+  }
+  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+    -> (Int, UInt64)
+  { throw .invalidArgument }
+  public func poll(_ table: PollTable?) -> PollEvents { [.readable, .writable, .normalRead, .normalWrite] }
+  public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
+    throw .inappropriateIOCTLForDevice
+  }
+  public var isSeekable: Bool { false }
+  public func close(_ description: FileDescription) {}
+}
+
+/// Waits on several queues at once: poll, select, epoll.
+public final class PollTable {
+  private let thread = Thread.current
+  private var entries: [(WaitQueue, PollNode)] = []
+  let signalled = Atomic<Bool>(false)
+
+  public init() {}
+
+  public func add(_ queue: WaitQueue) {
+    let node = PollNode(thread, self)
+    entries.append((queue, node))
+    queue.add(node)
+  }
+
+  public func clear() {
+    for (queue, node) in entries { queue.remove(node) }
+    entries = []
+  }
+
+  final class PollNode: WaitNode {
+    let table: PollTable
+    init(_ thread: Thread, _ table: PollTable) {
+      self.table = table
+      super.init(thread)
+    }
+    override func notify() {
+      table.signalled.store(true, ordering: .releasing)
+      super.notify()
+    }
+  }
+
+  /// Whether a queue was woken since the last call.
+  public func takeSignal() -> Bool { signalled.exchange(false, ordering: .acquiringAndReleasing) }
+}
+
+/// An open file: shared by `dup` and `fork`, so the offset and the status flags live here.
+public final class FileDescription {
+  public let file: any OpenFile
+  /// Where it was opened; nil for pipes and sockets.
+  public let path: Path?
+  public let inode: Inode?
+  private let offset: Mutex<UInt64, RenameRank>
+  private let statusFlags: Atomic<UInt32>
+  private let descriptors = Atomic<Int32>(0)
+
+  public init(_ file: any OpenFile, path: Path? = nil, inode: Inode? = nil, flags: UInt32) {
+    self.file = file
+    self.path = path
+    self.inode = inode
+    offset = Mutex(0)
+    statusFlags = Atomic(flags)
+    path?.pin()
+    inode?.addUser()
+  }
+
+  public var flags: UInt32 {
+    get { statusFlags.load(ordering: .relaxed) }
+    set { statusFlags.store(newValue, ordering: .relaxed) }
+  }
+  public var isReadable: Bool { flags & OpenFlags.accessMask != OpenFlags.writeOnly && flags & OpenFlags.path == 0 }
+  public var isWritable: Bool { flags & OpenFlags.accessMask != 0 && flags & OpenFlags.path == 0 }
+  public var isNonBlocking: Bool { flags & OpenFlags.nonBlocking != 0 }
+
+  func addDescriptor() { descriptors.wrappingAdd(1, ordering: .relaxed) }
+
+  func removeDescriptor() {
+    if descriptors.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 { finish() }
+  }
+
+  private func finish() {
+    file.close(self)
+    path?.unpin()
+    inode?.removeUser()
+  }
+
+  public func read(_ buffer: inout UserBuffer) throws(Errno) -> Int {
+    guard isReadable else { throw .badFileDescriptor }
+    guard file.isSeekable else { return try file.read(&buffer, at: 0, self) }
+    return try offset.withLock { position throws(Errno) in
+      let count = try file.read(&buffer, at: position, self)
+      position += UInt64(count)
+      return count
+    }
+  }
+
+  public func write(_ buffer: inout UserBuffer) throws(Errno) -> Int {
+    guard isWritable else { throw .badFileDescriptor }
+    guard file.isSeekable else { return try file.write(&buffer, at: 0, self).0 }
+    return try offset.withLock { position throws(Errno) in
+      let (count, end) = try file.write(&buffer, at: position, self)
+      position = end
+      return count
+    }
+  }
+
+  /// Moves the offset by a rule that sees the present one.
+  public func seek(_ rule: (UInt64) throws(Errno) -> UInt64) throws(Errno) -> UInt64 {
+    try offset.withLock { position throws(Errno) in
+      position = try rule(position)
+      return position
+    }
+  }
+}
+
+/// A process's descriptors: lowest free number first.
+public struct DescriptorTable: ~Copyable {
+  private var slots: [FileDescription?] = []
+  private var closeOnExec: [Bool] = []
+  private var lowestFree = 0
+  public var limit = 1024
+
+  public init() {}
+
+  public subscript(_ number: Int32) -> FileDescription? {
+    guard number >= 0, Int(number) < slots.count else { return nil }
+    return slots[Int(number)]
+  }
+
+  /// Puts a description at the lowest free number at or above `minimum`. Throws `tooManyOpenFiles`.
+  public mutating func add(_ description: FileDescription, closeOnExec close: Bool, minimum: Int = 0) throws(Errno) -> Int32 {
+    var number = max(minimum, lowestFree)
+    while number < slots.count, slots[number] != nil { number += 1 }
+    guard number < limit else { throw .tooManyOpenFiles }
+    if minimum <= lowestFree { lowestFree = number + 1 }
+    set(number, description, close)
+    return Int32(number)
+  }
+
+  private mutating func set(_ number: Int, _ description: FileDescription, _ close: Bool) {
+    while slots.count <= number {
+      slots.append(nil)
+      closeOnExec.append(false)
+    }
+    description.addDescriptor()
+    slots[number] = description
+    closeOnExec[number] = close
+  }
+
+  /// Puts a description at `number`; the one that was there comes back for the caller to drop.
+  public mutating func replace(_ number: Int32, with description: FileDescription, closeOnExec close: Bool) throws(Errno)
+    -> FileDescription?
+  {
+    guard number >= 0, Int(number) < limit else { throw .badFileDescriptor }
+    let old = self[number]
+    set(Int(number), description, close)
+    return old
+  }
+
+  public mutating func remove(_ number: Int32) -> FileDescription? {
+    guard let description = self[number] else { return nil }
+    slots[Int(number)] = nil
+    lowestFree = min(lowestFree, Int(number))
+    return description
+  }
+
+  public func isCloseOnExec(_ number: Int32) -> Bool { self[number] != nil && closeOnExec[Int(number)] }
+  public mutating func setCloseOnExec(_ number: Int32, _ value: Bool) {
+    if self[number] != nil { closeOnExec[Int(number)] = value }
+  }
+
+  /// A copy for a forked child.
+  public func copy() -> DescriptorTable {
+    var other = DescriptorTable()
+    other.slots = slots
+    other.closeOnExec = closeOnExec
+    other.lowestFree = lowestFree
+    other.limit = limit
+    for case let description? in slots { description.addDescriptor() }
+    return other
+  }
+
+  /// Takes out what execve closes, or everything.
+  public mutating func takeAll(onlyCloseOnExec: Bool) -> [FileDescription] {
+    var taken: [FileDescription] = []
+    for number in slots.indices where !onlyCloseOnExec || closeOnExec[number] {
+      if let description = slots[number] { taken.append(description) }
+      slots[number] = nil
+      lowestFree = min(lowestFree, number)
+    }
+    return taken
+  }
+
+  /// The numbers in use, for /proc/self/fd.
+  public var numbers: [Int32] { slots.indices.filter { slots[$0] != nil }.map { Int32($0) } }
+}
+
+extension FileDescription {
+  /// Ends one descriptor's use; called outside any spin lock.
+  public func drop() { removeDescriptor() }
+}

@@ -1,0 +1,104 @@
+import Machine
+import Primitives
+import SystemABI
+
+/// `statfs` numbers, in blocks of `blockSize` bytes.
+public struct FileSystemStatistics {
+  public var magic: UInt32
+  public var blockSize: UInt32 = 4096
+  public var blocks: UInt64 = 0
+  public var freeBlocks: UInt64 = 0
+  public var availableBlocks: UInt64 = 0
+  public var files: UInt64 = 0
+  public var freeFiles: UInt64 = 0
+  public var nameLength: UInt32 = 255
+  public init(magic: UInt32) { self.magic = magic }
+}
+
+/// One directory entry as a file system lists it.
+public struct DirectoryEntry {
+  public var name: [UInt8]
+  public var inode: UInt64
+  /// File type bits of a mode, or 0 when the file system does not know.
+  public var type: UInt32
+  /// Where listing goes on behind this entry.
+  public var next: UInt64
+  public init(name: [UInt8], inode: UInt64, type: UInt32, next: UInt64) {
+    self.name = name
+    self.inode = inode
+    self.type = type
+    self.next = next
+  }
+}
+
+/// A mounted file system. It answers; names, permissions, caching and locks are the VFS's: every call that
+/// changes a directory comes with that directory's mutex held. All calls may sleep.
+public protocol FileSystem: AnyObject {
+  var typeName: String { get }
+  var deviceNumber: UInt32 { get }
+  var root: Inode { get }
+  var isReadOnly: Bool { get }
+  /// The inode a name stands for. Throws `noSuchFileOrDirectory`.
+  func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode
+  /// Makes a file of any type but a link; `attributes.mode` says which.
+  func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode
+  func symlink(_ name: [UInt8], in directory: Inode, target: [UInt8], _ attributes: Attributes) throws(Errno) -> Inode
+  func readLink(_ inode: Inode) throws(Errno) -> [UInt8]
+  func link(_ inode: Inode, _ name: [UInt8], in directory: Inode) throws(Errno)
+  /// Removes a name and counts the inode's links down; directories are empty.
+  func unlink(_ name: [UInt8], _ inode: Inode, in directory: Inode) throws(Errno)
+  func isEmpty(_ directory: Inode) throws(Errno) -> Bool
+  /// Moves a name; `replaced` is what the new name stood for and is unlinked.
+  func rename(
+    _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
+    replacing replaced: Inode?) throws(Errno)
+  /// Lists from `position` on until `visit` answers false. Positions are stable while others change the directory.
+  func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno)
+  /// Fills a page of a file; beyond its blocks with zeroes.
+  func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
+  /// Makes sure that a page can be written later: `noSpace` comes here, not at write-back.
+  func reserve(_ inode: Inode, _ index: UInt32) throws(Errno)
+  func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno)
+  /// Changes a file's size; the VFS has dropped pages beyond it.
+  func resize(_ inode: Inode, to size: UInt64) throws(Errno)
+  func attributesChanged(_ inode: Inode) throws(Errno)
+  /// Deletes a file that has neither links nor users.
+  func evict(_ inode: Inode)
+  /// Writes metadata out; with `wait` it is on the device when this returns.
+  func sync() throws(Errno)
+  /// Only this inode's metadata.
+  func sync(_ inode: Inode) throws(Errno)
+  func statistics() -> FileSystemStatistics
+  /// Forgets caches that nothing uses.
+  func dropUnused()
+  /// The last act before unmounting or power-off.
+  func unmount() throws(Errno)
+}
+
+extension FileSystem {
+  public var isReadOnly: Bool { false }
+  public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
+    throw .notPermitted
+  }
+  public func symlink(_ name: [UInt8], in directory: Inode, target: [UInt8], _ attributes: Attributes) throws(Errno)
+    -> Inode
+  { throw .notPermitted }
+  public func readLink(_ inode: Inode) throws(Errno) -> [UInt8] { throw .invalidArgument }
+  public func link(_ inode: Inode, _ name: [UInt8], in directory: Inode) throws(Errno) { throw .notPermitted }
+  public func unlink(_ name: [UInt8], _ inode: Inode, in directory: Inode) throws(Errno) { throw .notPermitted }
+  public func isEmpty(_ directory: Inode) throws(Errno) -> Bool { false }
+  public func rename(
+    _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
+    replacing replaced: Inode?
+  ) throws(Errno) { throw .notPermitted }
+  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
+  public func reserve(_ inode: Inode, _ index: UInt32) throws(Errno) { throw .notPermitted }
+  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {}
+  public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
+  public func attributesChanged(_ inode: Inode) throws(Errno) {}
+  public func evict(_ inode: Inode) {}
+  public func sync() throws(Errno) {}
+  public func sync(_ inode: Inode) throws(Errno) { try sync() }
+  public func dropUnused() {}
+  public func unmount() throws(Errno) { try sync() }
+}

@@ -1,0 +1,184 @@
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// What `stat` tells of a file. Times are nanoseconds since 1970.
+public struct Attributes {
+  public var mode: UInt32
+  public var owner: UInt32
+  public var group: UInt32
+  public var links: UInt32 = 1
+  public var size: UInt64 = 0
+  public var device = DeviceNumber(rawValue: 0)
+  /// 512-byte units.
+  public var blocks: UInt64 = 0
+  public var accessTime: Int64
+  public var modificationTime: Int64
+  public var changeTime: Int64
+
+  public init(mode: UInt32, owner: UInt32 = 0, group: UInt32 = 0) {
+    self.mode = mode
+    self.owner = owner
+    self.group = group
+    let now = Clock.realtime
+    accessTime = now
+    modificationTime = now
+    changeTime = now
+  }
+}
+
+/// A file, directory, link, device, pipe or socket, whatever names it has. One object per file while in memory.
+public final class Inode {
+  public let number: UInt64
+  public let fileSystem: any FileSystem
+  /// The file type bits of the mode.
+  public let type: UInt32
+  public let attributes: SpinLock<Attributes, AttributesRank>
+  /// Serialises changes: directory entries, or size and content of a file.
+  public let mutex = Mutex<Void, InodeRank>(())
+  /// Page index to frame number; bit 31 marks dirty pages. Cached pages hold one reference on their frame.
+  let pages = SpinLock<RadixTree, PagesRank>(RadixTree())
+  let fill = Mutex<Void, PageFillRank>(())
+  /// The file system's own state for this inode, or a pipe, a device.
+  public var payload: AnyObject?
+  /// Names, open files and mappings that use it. At 0 without links it is deleted.
+  let users = Atomic<Int32>(0)
+  let dirtyListed = Atomic<Bool>(false)
+  var nextInTable: Inode?
+
+  public init(_ fileSystem: any FileSystem, number: UInt64, attributes: Attributes, payload: AnyObject? = nil) {
+    self.fileSystem = fileSystem
+    self.number = number
+    type = attributes.mode & Mode.typeMask
+    self.attributes = SpinLock(attributes)
+    self.payload = payload
+  }
+
+  deinit { dropPages() }
+
+  public var isDirectory: Bool { type == Mode.directory }
+  public var isRegular: Bool { type == Mode.regular }
+  public var isLink: Bool { type == Mode.link }
+  public var size: UInt64 { attributes.withLock { $0.size } }
+
+  public func addUser() { users.wrappingAdd(1, ordering: .relaxed) }
+
+  /// Ends a use; the last one of a file without links deletes it.
+  public func removeUser() {
+    let left = users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
+    if left == 0, attributes.withLock({ $0.links }) == 0 { fileSystem.evict(self) }
+  }
+
+  /// Throws `permissionDenied` unless `wanted` (4 read, 2 write, 1 execute) is allowed.
+  public func check(_ wanted: UInt32, _ who: Credentials) throws(Errno) {
+    let allowed = attributes.withLock { who.allows(wanted, mode: $0.mode, owner: $0.owner, group: $0.group) }
+    if !allowed { throw .permissionDenied }
+  }
+
+  /// Changes attributes under their lock, stamps the change time, and tells the file system.
+  public func update(_ change: (inout Attributes) -> Void) throws(Errno) {
+    attributes.withLock {
+      change(&$0)
+      $0.changeTime = Clock.realtime
+    }
+    try fileSystem.attributesChanged(self)
+  }
+
+  public func touch(access: Bool = false, modification: Bool = false) {
+    let now = Clock.realtime
+    attributes.withLock {
+      if access { $0.accessTime = now }
+      if modification {
+        $0.modificationTime = now
+        $0.changeTime = now
+      }
+    }
+  }
+}
+
+/// A file system's inodes in memory, by number.
+public final class InodeTable {
+  private let lock: SpinLock<[Inode?], InodeTableRank>
+  private let liveCount = Atomic<Int>(0)
+
+  public init(buckets: Int = 256) { lock = SpinLock(Array(repeating: nil, count: buckets)) }
+
+  public var count: Int { liveCount.load(ordering: .relaxed) }
+
+  public func find(_ number: UInt64) -> Inode? {
+    lock.withLock { table in
+      var node = table[Int(truncatingIfNeeded: number % UInt64(table.count))]
+      while let inode = node {
+        if inode.number == number { return inode }
+        node = inode.nextInTable
+      }
+      return nil
+    }
+  }
+
+  /// Adds an inode, or answers the one with its number that got there first.
+  public func insert(_ inode: Inode) -> Inode {
+    lock.withLock { table in
+      let bucket = Int(truncatingIfNeeded: inode.number % UInt64(table.count))
+      var node = table[bucket]
+      while let other = node {
+        if other.number == inode.number { return other }
+        node = other.nextInTable
+      }
+      inode.nextInTable = table[bucket]
+      table[bucket] = inode
+      liveCount.wrappingAdd(1, ordering: .relaxed)
+      return inode
+    }
+  }
+
+  public func remove(_ inode: Inode) {
+    // The removed link outlives the lock, so that no last reference dies under it.
+    var removed: Inode?
+    lock.withLock { table in
+      let bucket = Int(truncatingIfNeeded: inode.number % UInt64(table.count))
+      var previous: Inode?
+      var node = table[bucket]
+      while let current = node {
+        if current === inode {
+          if let previous { previous.nextInTable = current.nextInTable } else { table[bucket] = current.nextInTable }
+          current.nextInTable = nil
+          removed = current
+          liveCount.wrappingSubtract(1, ordering: .relaxed)
+          return
+        }
+        previous = current
+        node = current.nextInTable
+      }
+    }
+    _ = removed
+  }
+
+  /// Every inode now in the table.
+  public func all() -> [Inode] {
+    let expected = count + 64
+    var result: [Inode] = []
+    result.reserveCapacity(expected)
+    lock.withLock { table in
+      for head in table {
+        var node = head
+        while let inode = node, result.count < expected {
+          result.append(inode)
+          node = inode.nextInTable
+        }
+      }
+    }
+    return result
+  }
+
+  /// Forgets inodes that nothing uses and that hold nothing dirty.
+  public func dropUnused() {
+    for inode in all()
+    where inode.users.load(ordering: .acquiring) == 0 && !inode.dirtyListed.load(ordering: .acquiring) {
+      remove(inode)
+    }
+  }
+}

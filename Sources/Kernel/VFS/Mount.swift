@@ -1,0 +1,143 @@
+import Machine
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// Mount flags as `mount(2)` numbers them.
+public enum MountFlags {
+  public static let readOnly: UInt32 = 1
+  public static let noSetUser: UInt32 = 2
+  public static let noDevices: UInt32 = 4
+  public static let noExecute: UInt32 = 8
+  public static let remount: UInt32 = 32
+  public static let bind: UInt32 = 4096
+  public static let move: UInt32 = 8192
+}
+
+/// One place where a file system (or a part of it, for a bind) is seen.
+public final class Mount {
+  public let fileSystem: any FileSystem
+  public let root: Dentry
+  /// What the mount shows in /proc/mounts.
+  public let source: [UInt8]
+  public internal(set) var flags: UInt32
+  /// Where it is mounted; nil for the root mount.
+  public internal(set) var parent: Mount?
+  public internal(set) var point: Dentry?
+  /// Paths in use: open files, working directories, mounts on it.
+  let pins = Atomic<Int32>(0)
+
+  public init(_ fileSystem: any FileSystem, root: Dentry? = nil, source: [UInt8], flags: UInt32) {
+    self.fileSystem = fileSystem
+    self.root = root ?? Dentry(name: [], parent: nil, inode: fileSystem.root)
+    self.source = source
+    self.flags = flags
+  }
+
+  public var isReadOnly: Bool { flags & MountFlags.readOnly != 0 || fileSystem.isReadOnly }
+}
+
+/// A place in the tree: a dentry seen through a mount.
+public struct Path {
+  public var mount: Mount
+  public var dentry: Dentry
+  public init(mount: Mount, dentry: Dentry) {
+    self.mount = mount
+    self.dentry = dentry
+  }
+
+  public func isSame(as other: Path) -> Bool { mount === other.mount && dentry === other.dentry }
+  /// Keeps the dentry cached and the mount busy while something holds this path for long.
+  public func pin() {
+    dentry.pins.wrappingAdd(1, ordering: .relaxed)
+    mount.pins.wrappingAdd(1, ordering: .relaxed)
+  }
+  public func unpin() {
+    dentry.pins.wrappingSubtract(1, ordering: .releasing)
+    mount.pins.wrappingSubtract(1, ordering: .releasing)
+  }
+  public func inode() throws(Errno) -> Inode {
+    guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
+    return inode
+  }
+}
+
+/// All mounts.
+public enum Mounts {
+  final class Table { var list: [Mount] = [] }
+  static let table = BootCell<Mutex<[Mount], RenameRank>>()
+
+  public static func start() { table.set(Mutex([])) }
+
+  public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
+
+  public static func fileSystems() -> [any FileSystem] {
+    var result: [any FileSystem] = []
+    for mount in all() where !result.contains(where: { $0 === mount.fileSystem }) { result.append(mount.fileSystem) }
+    return result
+  }
+
+  /// Adds the first mount, the root of all paths.
+  public static func addRoot(_ mount: Mount) { table.value.withLock { $0.append(mount) } }
+
+  /// Mounts on a directory. Throws `resourceBusy` when the directory is the root of everything.
+  public static func add(_ mount: Mount, at path: Path) throws(Errno) {
+    guard try path.inode().isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }
+    table.value.withLock { list in
+      mount.parent = path.mount
+      mount.point = path.dentry
+      list.append(mount)
+      path.pin()
+      path.dentry.isMountPoint.store(true, ordering: .releasing)
+    }
+  }
+
+  /// The topmost mount on a dentry, or nil.
+  static func covering(_ path: Path) -> Mount? {
+    guard path.dentry.isMountPoint.load(ordering: .acquiring) else { return nil }
+    return table.value.withLock { list in
+      list.last { $0.point === path.dentry && $0.parent === path.mount }
+    }
+  }
+
+  /// Takes a mount away. Throws `resourceBusy` while something uses it, unless `lazy`.
+  public static func remove(_ mount: Mount, lazy: Bool) throws(Errno) {
+    try table.value.withLock { list throws(Errno) in
+      guard let index = list.firstIndex(where: { $0 === mount }), mount.parent != nil else { throw .invalidArgument }
+      if !lazy, mount.pins.load(ordering: .acquiring) > 0 { throw .resourceBusy }
+      list.remove(at: index)
+      if let point = mount.point, let parent = mount.parent {
+        Path(mount: parent, dentry: point).unpin()
+        if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+      }
+    }
+    if !all().contains(where: { $0.fileSystem === mount.fileSystem }) {
+      try PageCache.writeBack(mount.fileSystem)
+      try mount.fileSystem.unmount()
+    }
+  }
+
+  /// Moves a mount to another place (`mount --move`), or makes it the root of everything when `path` is nil.
+  public static func move(_ mount: Mount, to path: Path?) {
+    table.value.withLock { list in
+      if let point = mount.point, let parent = mount.parent {
+        Path(mount: parent, dentry: point).unpin()
+        mount.point = nil
+        if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+      }
+      mount.parent = path?.mount
+      mount.point = path?.dentry
+      path?.pin()
+      path?.dentry.isMountPoint.store(true, ordering: .releasing)
+    }
+  }
+
+  public static func remount(_ mount: Mount, flags: UInt32) { mount.flags = flags }
+
+  /// Everything to the devices.
+  public static func sync() throws(Errno) {
+    try PageCache.writeBack()
+    for fileSystem in fileSystems() { try fileSystem.sync() }
+  }
+}

@@ -1,0 +1,115 @@
+import Machine
+import Sync
+import SystemABI
+import Threads
+
+/// A device that special files name by number.
+public protocol Device: AnyObject {
+  /// A file to talk to it. Throws `noSuchAddressOrDevice`, `resourceBusy` and the like.
+  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile
+}
+
+/// Devices by type and number; filled by drivers.
+public enum DeviceRegistry {
+  struct Entry {
+    let isBlock: Bool
+    let number: DeviceNumber
+    let name: [UInt8]
+    let mode: UInt32
+    let device: any Device
+  }
+  private static let entries = BootCell<SpinLock<[Entry], LeafRank>>()
+  /// Where nodes of new devices appear (devfs), once it exists.
+  public static let directory = BootCell<DeviceNodes>()
+
+  public static func start() { entries.set(SpinLock([])) }
+
+  /// Makes a device known, and gives it a node in /dev.
+  public static func register(
+    _ name: String, block: Bool = false, major: UInt32, minor: UInt32, mode: UInt32 = 0o600, _ device: any Device
+  ) {
+    let entry = Entry(
+      isBlock: block, number: DeviceNumber(major: major, minor: minor), name: Array(name.utf8), mode: mode, device: device)
+    entries.value.withLock { $0.append(entry) }
+    if directory.isSet { directory.value.add(entry.name, block: block, entry.number, mode: mode) }
+  }
+
+  public static func find(block: Bool, _ number: DeviceNumber) -> (any Device)? {
+    entries.value.withLock { $0.first { $0.isBlock == block && $0.number == number }?.device }
+  }
+
+  /// Names of block devices, for `root=` and /proc/partitions.
+  public static func forEach(_ body: ([UInt8], Bool, DeviceNumber, UInt32, any Device) -> Void) {
+    for entry in entries.value.withLock({ $0 }) { body(entry.name, entry.isBlock, entry.number, entry.mode, entry.device) }
+  }
+}
+
+/// Something that shows device nodes (devfs).
+open class DeviceNodes {
+  public init() {}
+  open func add(_ name: [UInt8], block: Bool, _ number: DeviceNumber, mode: UInt32) {}
+}
+
+/// An open regular file.
+public final class RegularFile: OpenFile {
+  let inode: Inode
+  init(_ inode: Inode) { self.inode = inode }
+
+  public var isSeekable: Bool { true }
+  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    try inode.read(&buffer, at: offset)
+  }
+  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+    -> (Int, UInt64)
+  {
+    let result = try inode.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
+    if description.flags & OpenFlags.dataSync != 0 {
+      try inode.writeBack()
+      try inode.fileSystem.sync(inode)
+    }
+    return result
+  }
+}
+
+/// An open directory: read through `getdents`.
+public final class DirectoryFile: OpenFile {
+  init() {}
+  public var isSeekable: Bool { true }
+  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    throw .isDirectory
+  }
+}
+
+/// A file that only names a place (O_PATH).
+final class PathFile: OpenFile {}
+
+extension FileDescription {
+  /// Opens what is at `path`. Permissions were checked. May sleep (a FIFO waits for its other end).
+  public static func open(_ path: Path, flags: UInt32) throws(Errno) -> FileDescription {
+    let inode = try path.inode()
+    let kept = flags & ~(OpenFlags.create | OpenFlags.exclusive | OpenFlags.truncate | OpenFlags.noControllingTerminal)
+    if flags & OpenFlags.path != 0 {
+      return FileDescription(PathFile(), path: path, inode: inode, flags: kept)
+    }
+    let file: any OpenFile
+    switch inode.type {
+    case Mode.regular: file = try (inode.payload as? FileNode)?.makeFile() ?? RegularFile(inode)
+    case Mode.directory: file = DirectoryFile()
+    case Mode.character, Mode.block:
+      if path.mount.flags & MountFlags.noDevices != 0 { throw .permissionDenied }
+      let number = inode.attributes.withLock { $0.device }
+      guard let device = DeviceRegistry.find(block: inode.type == Mode.block, number) else { throw .noSuchAddressOrDevice }
+      file = try device.open(inode, flags: flags)
+    case Mode.fifo: file = try Pipe.openFIFO(inode, flags: flags)
+    case Mode.link: throw .tooManySymbolicLinkLevels
+    default: throw .noSuchAddressOrDevice
+    }
+    return FileDescription(file, path: path, inode: inode, flags: kept)
+  }
+}
+
+/// A regular inode with its own way of being read (procfs): its payload makes the file.
+open class FileNode {
+  public init() {}
+  open func makeFile() throws(Errno) -> any OpenFile { throw .noSuchAddressOrDevice }
+}

@@ -1,0 +1,177 @@
+import Machine
+import Sync
+import SystemABI
+import Threads
+
+/// From where and as whom paths are resolved.
+public struct PathContext {
+  public var root: Path
+  public var directory: Path
+  public var credentials: Credentials
+  public init(root: Path, directory: Path, credentials: Credentials) {
+    self.root = root
+    self.directory = directory
+    self.credentials = credentials
+  }
+}
+
+/// The directory a path's last component lies in, and that component.
+public struct ParentAndName {
+  public var parent: Path
+  public var name: [UInt8]
+  /// The path ended in a slash: it must name a directory.
+  public var wantsDirectory: Bool
+}
+
+/// Path resolution. SPEC: POSIX.1-2024 §4.16, Linux path_resolution(7).
+public struct PathWalk {
+  static var maximumLinks: Int { 40 }
+  private static var slash: UInt8 { 47 }
+  private static var dot: UInt8 { 46 }
+  let context: PathContext
+  private var linksFollowed = 0
+
+  public init(_ context: PathContext) { self.context = context }
+
+  /// The place a path names. `follow` says whether a link as the last component is followed.
+  public mutating func resolve(_ path: [UInt8], follow: Bool = true) throws(Errno) -> Path {
+    guard !path.isEmpty else { throw .noSuchFileOrDirectory }
+    let start = path[0] == Self.slash ? context.root : context.directory
+    return try walk(path, from: start, follow: follow)
+  }
+
+  /// The directory part and the last name: for calls that make or remove names.
+  /// - Throws: `fileExists`, `resourceBusy` or `invalidArgument` are the callers' business: `.` and `..` come back as names.
+  public mutating func resolveParent(_ path: [UInt8]) throws(Errno) -> ParentAndName {
+    guard !path.isEmpty else { throw .noSuchFileOrDirectory }
+    var end = path.count
+    while end > 0, path[end - 1] == Self.slash { end -= 1 }
+    var start = end
+    while start > 0, path[start - 1] != Self.slash { start -= 1 }
+    let base = path[0] == Self.slash ? context.root : context.directory
+    let parent = start == 0 ? base : try walk(Array(path[0..<start]), from: base, follow: true)
+    guard try parent.inode().isDirectory else { throw .notDirectory }
+    if end - start > 255 { throw .fileNameTooLong }
+    return ParentAndName(parent: parent, name: Array(path[start..<end]), wantsDirectory: end < path.count)
+  }
+
+  private mutating func walk(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
+    var current = start
+    let bytes = path.span
+    let count = bytes.count
+    var position = 0
+    while true {
+      while position < count, bytes[position] == Self.slash { position += 1 }
+      if position == count {
+        if count > 0, bytes[count - 1] == Self.slash, !(try current.inode().isDirectory) { throw .notDirectory }
+        return current
+      }
+      let nameStart = position
+      while position < count, bytes[position] != Self.slash { position += 1 }
+      let length = position - nameStart
+      let directory = try current.inode()
+      guard directory.isDirectory else { throw .notDirectory }
+      try directory.check(1, context.credentials)
+      if length == 1, bytes[nameStart] == Self.dot { continue }
+      if length == 2, bytes[nameStart] == Self.dot, bytes[nameStart + 1] == Self.dot {
+        current = up(current)
+        continue
+      }
+      if length > 255 { throw .fileNameTooLong }
+      let child = try step(current, directory, path, nameStart..<position)
+      guard let inode = child.dentry.inode else { throw .noSuchFileOrDirectory }
+      if inode.isLink, position < count || follow {
+        linksFollowed += 1
+        if linksFollowed > Self.maximumLinks { throw .tooManySymbolicLinkLevels }
+        if let target = inode.payload as? LinkTarget {
+          current = try target.resolve()
+          if position == count { return current }
+          continue
+        }
+        let target = try inode.fileSystem.readLink(inode)
+        guard !target.isEmpty else { throw .noSuchFileOrDirectory }
+        let base = target[0] == Self.slash ? context.root : current
+        let rest = position < count ? target + [Self.slash] + path[position...] : target
+        return try walk(rest, from: base, follow: follow)
+      }
+      current = child
+    }
+  }
+
+  /// `..`: out of mounts, but never out of the root.
+  private func up(_ path: Path) -> Path {
+    var current = path
+    while true {
+      if current.isSame(as: context.root) { return current }
+      if current.dentry === current.mount.root {
+        guard let parent = current.mount.parent, let point = current.mount.point else { return current }
+        current = Path(mount: parent, dentry: point)
+        continue
+      }
+      if let parent = current.dentry.parent { current.dentry = parent }
+      return current
+    }
+  }
+
+  /// One name down, from the cache or the file system, and into what is mounted there.
+  private func step(_ current: Path, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Path {
+    var child = Path(mount: current.mount, dentry: try Self.lookup(current.dentry, directory, path, range))
+    while let mount = Mounts.covering(child) { child = Path(mount: mount, dentry: mount.root) }
+    return child
+  }
+
+  /// The dentry of a name, made if need be; negative when the file system has no such name.
+  static func lookup(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
+    if let child = parent.child(path.span, range) { return child }
+    return try directory.mutex.withLock { _ throws(Errno) in
+      if let child = parent.child(path.span, range) { return child }
+      let name = Array(path[range])
+      var inode: Inode?
+      do throws(Errno) { inode = try directory.fileSystem.lookup(name, in: directory) } catch {
+        if error != .noSuchFileOrDirectory { throw error }
+      }
+      let child = Dentry(name: name, parent: parent, inode: inode)
+      if directory.fileSystem.cachesNames { parent.insert(child) }
+      return child
+    }
+  }
+}
+
+/// A link that is more than text: /proc/self/fd/3, /proc/self/exe.
+open class LinkTarget {
+  public init() {}
+  open func resolve() throws(Errno) -> Path { throw .noSuchFileOrDirectory }
+}
+
+extension FileSystem {
+  /// Whether names stay valid until a call here changes them (not so in procfs).
+  public var cachesNames: Bool { typeName != "proc" }
+}
+
+extension Path {
+  /// The absolute path as seen from `root`; nil when it is not below it (unreachable).
+  public func text(root: Path) -> [UInt8]? {
+    var parts: [[UInt8]] = []
+    var current = self
+    while !current.isSame(as: root) {
+      if current.dentry === current.mount.root {
+        guard let parent = current.mount.parent, let point = current.mount.point else {
+          if current.mount === root.mount { break }
+          return nil
+        }
+        current = Path(mount: parent, dentry: point)
+        continue
+      }
+      parts.append(current.dentry.name)
+      guard let parent = current.dentry.parent else { return nil }
+      current.dentry = parent
+    }
+    if parts.isEmpty { return [47] }
+    var result: [UInt8] = []
+    for part in parts.reversed() {
+      result.append(47)
+      result += part
+    }
+    return result
+  }
+}

@@ -1,0 +1,270 @@
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// A pipe or FIFO: a ring of pages. SPEC: POSIX.1-2024 pipe(), write(); pipe(7).
+public final class Pipe {
+  struct State: ~Copyable {
+    var frames: [Frame?]
+    /// Bytes ever written and read; their difference is what is in the pipe.
+    var head: UInt32 = 0
+    var tail: UInt32 = 0
+    var readers = 0
+    var writers = 0
+    var readerOpens: UInt32 = 0
+    var writerOpens: UInt32 = 0
+    init(pages: Int) { frames = Array(repeating: nil, count: pages) }
+  }
+  /// Writes of up to this many bytes are not interleaved.
+  static var atomicSize: Int { 4096 }
+  let state: Mutex<State, InodeRank>
+  let readable = WaitQueue()
+  let writable = WaitQueue()
+  private let level = Atomic<UInt32>(0)
+  private let ends = Atomic<UInt32>(0)  // writers in the low, readers in the high half: for conditions without the lock
+
+  public init(pages: Int = 16) { state = Mutex(State(pages: pages)) }
+
+  deinit {
+    state.withLock { state in
+      for case let frame? in state.frames { Frames.release(frame) }
+    }
+  }
+
+  /// The two ends of a new pipe.
+  public static func make(flags: UInt32) -> (reader: FileDescription, writer: FileDescription) {
+    let pipe = Pipe()
+    pipe.open(reading: true, writing: true)
+    let kept = flags & OpenFlags.nonBlocking
+    return (
+      FileDescription(PipeEnd(pipe, reads: true, writes: false), flags: kept),
+      FileDescription(PipeEnd(pipe, reads: false, writes: true), flags: kept | OpenFlags.writeOnly)
+    )
+  }
+
+  func open(reading: Bool, writing: Bool) {
+    state.withLock { state in
+      if reading {
+        state.readers += 1
+        state.readerOpens &+= 1
+      }
+      if writing {
+        state.writers += 1
+        state.writerOpens &+= 1
+      }
+      publish(state)
+    }
+    readable.wake()
+    writable.wake()
+  }
+
+  func close(reading: Bool, writing: Bool) {
+    state.withLock { state in
+      if reading { state.readers -= 1 }
+      if writing { state.writers -= 1 }
+      publish(state)
+    }
+    readable.wake()
+    writable.wake()
+  }
+
+  private func publish(_ state: borrowing State) {
+    level.store(state.head &- state.tail, ordering: .releasing)
+    ends.store(UInt32(state.writers) | UInt32(state.readers) << 16, ordering: .releasing)
+  }
+  private var hasWriters: Bool { ends.load(ordering: .acquiring) & 0xFFFF != 0 }
+  private var hasReaders: Bool { ends.load(ordering: .acquiring) >> 16 != 0 }
+  /// Bytes waiting to be read.
+  var available: Int { Int(level.load(ordering: .acquiring)) }
+
+  func read(_ buffer: inout UserBuffer, nonBlocking: Bool) throws(Errno) -> Int {
+    if buffer.count == 0 { return 0 }
+    while true {
+      let (count, wasFull) = try state.withLock { state throws(Errno) in
+        let capacity = state.frames.count * pageSize
+        let full = Int(state.head &- state.tail) > capacity - Self.atomicSize
+        let count = try take(&state, &buffer)
+        if count > 0 { publish(state) }
+        return (count, full)
+      }
+      if count > 0 {
+        if wasFull || !writable.isEmpty { writable.wake() }
+        return count
+      }
+      if !hasWriters { return 0 }
+      if nonBlocking { throw .wouldBlock }
+      do throws(Errno) {
+        let _: Bool = try readable.wait(reason: "pipe read") { available > 0 || !hasWriters ? true : nil }
+      } catch { throw error == .interrupted ? .restart : error }
+    }
+  }
+
+  private func take(_ state: inout State, _ buffer: inout UserBuffer) throws(Errno) -> Int {
+    let size = UInt32(state.frames.count * pageSize)
+    var total = 0
+    while buffer.count > 0, state.head != state.tail {
+      let position = state.tail % size
+      let start = Int(position & 0xFFF)
+      let count = min(pageSize - start, buffer.count, Int(state.head &- state.tail))
+      guard let frame = state.frames[Int(position >> 12)] else { break }
+      let copied = UserMemory.copyOut(frame, offset: start, count: count, to: buffer.address)
+      buffer.advance(copied)
+      state.tail &+= UInt32(copied)
+      total += copied
+      if copied < count {
+        if total == 0 { throw .badAddress }
+        break
+      }
+    }
+    return total
+  }
+
+  func write(_ buffer: inout UserBuffer, nonBlocking: Bool) throws(Errno) -> Int {
+    let wanted = buffer.count
+    var total = 0
+    while true {
+      let needed = wanted <= Self.atomicSize ? wanted : 1
+      var fault: Errno?
+      let (count, orphan) = state.withLock { state in
+        if state.readers == 0 { return (0, true) }
+        let room = state.frames.count * pageSize - Int(state.head &- state.tail)
+        if room < needed { return (0, false) }
+        var count = 0
+        do throws(Errno) { count = try put(&state, &buffer, room) } catch { fault = error }
+        if count > 0 { publish(state) }
+        return (count, false)
+      }
+      if orphan {
+        if total > 0 { return total }
+        throw .brokenPipe
+      }
+      total += count
+      if count > 0 { readable.wake() }
+      if let fault {
+        if total > 0 { return total }
+        throw fault
+      }
+      if buffer.count == 0 { return total }
+      if nonBlocking {
+        if total > 0 { return total }
+        throw .wouldBlock
+      }
+      let need = wanted <= Self.atomicSize ? wanted : 1
+      do throws(Errno) {
+        let _: Bool = try writable.wait(reason: "pipe write") {
+          !hasReaders || state.capacity - available >= need ? true : nil
+        }
+      } catch {
+        if total > 0 { return total }
+        throw error == .interrupted ? .restart : error
+      }
+    }
+  }
+
+  private func put(_ state: inout State, _ buffer: inout UserBuffer, _ room: Int) throws(Errno) -> Int {
+    let size = UInt32(state.frames.count * pageSize)
+    var left = min(room, buffer.count)
+    var total = 0
+    while left > 0 {
+      let position = state.head % size
+      let start = Int(position & 0xFFF)
+      let count = min(pageSize - start, left)
+      let slot = Int(position >> 12)
+      if state.frames[slot] == nil {
+        do throws(Errno) { state.frames[slot] = try PageCache.allocate() } catch {
+          if total > 0 { return total }
+          throw error
+        }
+      }
+      let copied = UserMemory.copyIn(state.frames[slot]!, offset: start, count: count, from: buffer.address)
+      buffer.advance(copied)
+      state.head &+= UInt32(copied)
+      total += copied
+      left -= copied
+      if copied < count {
+        if total == 0 { throw .badAddress }
+        break
+      }
+    }
+    return total
+  }
+
+  func poll(_ table: PollTable?, reads: Bool, writes: Bool) -> PollEvents {
+    var events: PollEvents = []
+    if reads {
+      table?.add(readable)
+      if available > 0 { events.formUnion([.readable, .normalRead]) }
+      if !hasWriters { events.insert(.hangUp) }
+    }
+    if writes {
+      table?.add(writable)
+      if state.capacity - available >= Self.atomicSize { events.formUnion([.writable, .normalWrite]) }
+      if !hasReaders { events.insert(.error) }
+    }
+    return events
+  }
+
+  /// Opens a named pipe: waits for the other end unless told not to. SPEC: POSIX.1-2024 open() O_NONBLOCK.
+  static func openFIFO(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    let pipe = inode.mutex.withLock { _ in
+      if let pipe = inode.payload as? Pipe { return pipe }
+      let pipe = Pipe()
+      inode.payload = pipe
+      return pipe
+    }
+    let access = flags & OpenFlags.accessMask
+    let reads = access != OpenFlags.writeOnly
+    let writes = access != 0
+    if writes, !reads, flags & OpenFlags.nonBlocking != 0, !pipe.hasReaders { throw .noSuchAddressOrDevice }
+    let (readerOpens, writerOpens) = pipe.state.withLock { ($0.readerOpens, $0.writerOpens) }
+    pipe.open(reading: reads, writing: writes)
+    let end = PipeEnd(pipe, reads: reads, writes: writes)
+    if reads != writes, flags & OpenFlags.nonBlocking == 0 {
+      do throws(Errno) {
+        let queue = reads ? pipe.readable : pipe.writable
+        let _: Bool = try queue.wait(reason: "fifo open") {
+          let other = reads ? pipe.hasWriters : pipe.hasReaders
+          return other ? true : nil
+        }
+      } catch {
+        pipe.close(reading: reads, writing: writes)
+        throw error == .interrupted ? .restart : error
+      }
+    }
+    _ = (readerOpens, writerOpens)
+    return end
+  }
+}
+
+extension Mutex where Value == Pipe.State {
+  /// A pipe's capacity in bytes; it does not change while the pipe lives.
+  var capacity: Int { 65536 }
+}
+
+/// One end of a pipe (a FIFO opened for both is both).
+final class PipeEnd: OpenFile {
+  let pipe: Pipe
+  let reads: Bool
+  let writes: Bool
+  init(_ pipe: Pipe, reads: Bool, writes: Bool) {
+    self.pipe = pipe
+    self.reads = reads
+    self.writes = writes
+  }
+  func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    try pipe.read(&buffer, nonBlocking: description.isNonBlocking)
+  }
+  func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+    (try pipe.write(&buffer, nonBlocking: description.isNonBlocking), 0)
+  }
+  func poll(_ table: PollTable?) -> PollEvents { pipe.poll(table, reads: reads, writes: writes) }
+  func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
+    guard command == 0x541B else { throw .inappropriateIOCTLForDevice }  // FIONREAD
+    try UserMemory.write32(UInt32(pipe.available), to: argument)
+    return 0
+  }
+  func close(_ description: FileDescription) { pipe.close(reading: reads, writing: writes) }
+}

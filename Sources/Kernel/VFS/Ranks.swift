@@ -1,0 +1,13 @@
+import Sync
+
+// The order of the file layers' locks, outermost first.
+public struct RenameRank: LockRank { public static let level: UInt8 = 10 }
+public struct InodeRank: LockRank { public static let level: UInt8 = 20 }
+public struct PageFillRank: LockRank { public static let level: UInt8 = 25 }
+public struct FileSystemRank: LockRank { public static let level: UInt8 = 30 }
+public struct BlockRank: LockRank { public static let level: UInt8 = 40 }
+public struct DentryRank: LockRank { public static let level: UInt8 = 60 }
+public struct InodeTableRank: LockRank { public static let level: UInt8 = 65 }
+public struct AttributesRank: LockRank { public static let level: UInt8 = 70 }
+public struct PagesRank: LockRank { public static let level: UInt8 = 75 }
+public struct LeafRank: LockRank { public static let level: UInt8 = 90 }
