@@ -40,6 +40,11 @@ let pure: [Target] = [
   logic("BootData", ["Primitives"]),
   logic("Memory", ["Primitives"]),
   logic("Scheduling"),
+  logic("Executables", ["Primitives"]),
+  logic("Signals"),
+  logic("Terminal"),
+  logic("Initramfs", ["Primitives"]),
+  logic("BootOptions"),
 ]
 
 let bareKernel: [Target] = [
@@ -49,8 +54,19 @@ let bareKernel: [Target] = [
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   kernel("VFS", ["SystemABI", "Primitives", "Sync", "Machine", "Threads"]),
   kernel("FileSystems", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
+  kernel(
+    "Processes",
+    ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Signals", "Sync", "Machine", "Threads", "VFS"]),
+  kernel(
+    "Entry", ["CMachine", "SystemABI", "Signals", "Machine", "Threads", "Processes", "Syscalls"], settings: trusted),
+  kernel(
+    "Syscalls",
+    ["CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes"]),
+  kernel(
+    "Devices",
+    ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   .executableTarget(
-    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems"],
+    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls", "Entry", "Devices", "Initramfs", "BootOptions"],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: [
       .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",

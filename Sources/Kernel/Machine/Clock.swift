@@ -39,6 +39,12 @@ public enum Clock {
     return ((ticks >> 32) &* factor) << 10 &+ ((ticks & 0xFFFF_FFFF) &* factor) >> 22
   }
 
+  /// Sets the wall clock.
+  public static func setRealtime(_ nanoseconds: Int64) {
+    // SAFETY: one aligned store decides; a reader between the two halves sees a time that is off once.
+    unsafe realtimeOffset = nanoseconds &- Int64(truncatingIfNeeded: monotonic)
+  }
+
   /// Nanoseconds since 1970-01-01 UTC.
   public static var realtime: Int64 { unsafe Int64(truncatingIfNeeded: monotonic) &+ realtimeOffset }
 

@@ -20,6 +20,9 @@ public enum EarlyConsole {
     unsafe outb(0x3FC, 0x0B)
   }
 
+  /// Turns the log's copy on COM1 on or off.
+  public static func setSerial(_ on: Bool) { unsafe serialEnabled = on }
+
   static func put(_ byte: UInt8) {
     // SAFETY: output ports only; a lost race between CPUs mixes characters at worst.
     if unsafe hasDebugPort { unsafe outb(0xE9, byte) }

@@ -44,12 +44,16 @@ extension Frame {
     precondition(offset >= 0 && offset <= pageSize - 4)
     unsafe UnsafeMutableRawPointer(checked).storeBytes(of: value, toByteOffset: offset, as: UInt32.self)
   }
+}
 
-  /// Copies out of memory that a boot loader filled, which is no frame of ours.
-  public static func copyBootModule(start: UInt32, count: Int) -> [UInt8] {
-    guard count > 0, UInt64(start) + UInt64(count) < 0x3000_0000 else { return [] }
+/// Memory that the boot loader filled, which is no frame of ours.
+public enum FrameModule {
+  /// A module's content, copied; empty when it does not lie in mapped memory.
+  public static func bytes(_ start: UInt32, _ end: UInt32) -> [UInt8] {
+    guard start < end, end < 0x3000_0000 else { return [] }
     // SAFETY: below 768 MiB everything is mapped; the allocator keeps modules out of its pool.
-    let bytes = unsafe UnsafeBufferPointer(start: UnsafePointer<UInt8>(bitPattern: UInt(start + 0xC000_0000)), count: count)
+    let bytes = unsafe UnsafeBufferPointer(
+      start: UnsafePointer<UInt8>(bitPattern: UInt(start + 0xC000_0000)), count: Int(end - start))
     return unsafe Array(bytes)
   }
 }

@@ -181,7 +181,7 @@ public enum Interrupts {
 
   /// Panic: an NMI to everybody else, and time for them to note where they were.
   static func stopOthers() {
-    guard usesAPIC, unsafe Processors.count > 1 else { return }
+    guard usesAPIC, Processors.count > 1 else { return }
     send(0xC4400, to: 0)
     Clock.spin(microseconds: 2000)
   }

@@ -59,7 +59,7 @@ public enum KernelLog {
 
   /// The bytes still in the ring, oldest first.
   public static func contents() -> [UInt8] {
-    let count = unsafe min(Int(written), capacity)
+    let count = unsafe Int(min(written, UInt32(capacity)))
     var result: [UInt8] = []
     result.reserveCapacity(count)
     let flags = unsafe interrupts_save()

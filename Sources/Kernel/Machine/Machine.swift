@@ -46,6 +46,9 @@ public enum Machine {
     Frames.start(tableAddress: table + 0xC000_0000, count: count, ranges: ranges)
   }
 
+  /// Whether the command line starts with the kernel's own name.
+  public static var bootedByMultiboot1: Bool { unsafe boot_magic == BootInformation.multiboot1Magic }
+
   /// Interrupt controllers and the timer. `apic` is false under `noapic`.
   public static func startInterrupts(apic: Bool) {
     // SAFETY: boot, one CPU.

@@ -210,11 +210,11 @@ import Sync
         for page in 0..<UInt32(max(pages, 0)) { unsafe tlb_invalidate(va &+ page << 12) }
       }
     }
-    if unsafe Processors.count > 1 {
+    if Processors.count > 1 {
       // SAFETY: the barrier orders the table writes before the look at who uses it; a CPU that loads it later sees them.
       unsafe memory_barrier()
       var mask: UInt32 = 0
-      for cpu in unsafe 0..<Processors.count where unsafe cpuBlock(cpu).pointee.active_pdpt == table { mask |= 1 << UInt32(cpu) }
+      for cpu in 0..<Processors.count where unsafe cpuBlock(cpu).pointee.active_pdpt == table { mask |= 1 << UInt32(cpu) }
       TLB.flush(cpus: mask)
     }
     leavePreemptionOff()

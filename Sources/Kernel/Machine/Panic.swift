@@ -32,7 +32,7 @@ public enum Panic {
     log("\nKERNEL PANIC on cpu \(percpu_id()): " + message)
     backtrace(eip: eip, ebp: ebp)
     Interrupts.stopOthers()
-    for id in unsafe 0..<Processors.count where UInt32(id) != percpu_id() {
+    for id in 0..<Processors.count where UInt32(id) != percpu_id() {
       let cpu = unsafe cpuBlock(id)
       log("cpu \(id):")
       backtrace(eip: unsafe cpu.pointee.panic_eip, ebp: unsafe cpu.pointee.panic_ebp)

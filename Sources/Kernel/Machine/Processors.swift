@@ -6,8 +6,9 @@ import Synchronization
 
 /// The CPUs: their number, and starting them.
 public enum Processors {
-  nonisolated(unsafe) public private(set) static var count = 1
-  nonisolated(unsafe) private static var started = 1
+  nonisolated(unsafe) private static var running = 1
+  /// CPUs that have started.
+  public static var count: Int { unsafe running }
   /// The CPU this thread runs on right now; stable only with preemption off.
   @inlinable public static var current: Int { Int(percpu_id()) }
 
@@ -22,9 +23,9 @@ public enum Processors {
     let arguments = unsafe symbolAddress(&ap_trampoline_args) - symbolAddress(&ap_trampoline_start)
     unsafe low.copyMemory(
       from: UnsafeRawPointer(bitPattern: UInt(symbolAddress(&ap_trampoline_start)))!, byteCount: Int(size))
-    for id in apicIDs where UInt32(id) != bootID && (unsafe count) < min(limit, Int(CPU_MAX)) {
+    for id in apicIDs where UInt32(id) != bootID && count < min(limit, Int(CPU_MAX)) {
       guard let stack = KernelSpace.allocateStack(), let faultStack = KernelSpace.allocateStack() else { return }
-      let index = unsafe count
+      let index = count
       unsafe cpuBlock(index).pointee.apic_id = UInt32(id)
       unsafe cpuBlock(index).pointee.double_fault_tss.esp = faultStack
       unsafe low.storeBytes(of: stack, toByteOffset: Int(arguments), as: UInt32.self)
@@ -41,9 +42,12 @@ public enum Processors {
           continue
         }
       }
-      unsafe count += 1
+      unsafe running += 1
     }
   }
+
+  /// CPUID.1:EDX, for AT_HWCAP.
+  public static var features: UInt32 { unsafe cpuid(1, 0).edx }
 
   private static func waitReady(milliseconds: UInt64) -> Bool {
     let end = Clock.monotonic + milliseconds * 1_000_000
@@ -85,11 +89,11 @@ public enum TLB {
     let me = Processors.current
     let others = mask & ~(1 << UInt32(me))
     guard others != 0 else { return }
-    for cpu in unsafe 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
+    for cpu in 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
       unsafe atomic_store(&cpuBlock(cpu).pointee.flush_pending, 1)
       Interrupts.sendShootdown(to: cpu)
     }
-    for cpu in unsafe 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
+    for cpu in 0..<Processors.count where others & 1 << UInt32(cpu) != 0 {
       while unsafe atomic_load(&cpuBlock(cpu).pointee.flush_pending) != 0 {
         serve()  // two CPUs that flush each other with interrupts off must not wait for ever
         cpu_relax()

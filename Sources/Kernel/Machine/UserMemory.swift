@@ -27,6 +27,12 @@ public enum UserMemory {
     if left != 0 { throw .badAddress }
   }
 
+  /// Copies a part of an array out.
+  public static func write(_ bytes: [UInt8], _ range: Range<Int>, to address: UInt32) throws(Errno) {
+    let span = bytes.span
+    try write(span.extracting(range), to: address)
+  }
+
   @inlinable public static func read32(_ address: UInt32) throws(Errno) -> UInt32 {
     guard isUser(address, 4) else { throw .badAddress }
     var value: UInt32 = 0
@@ -60,7 +66,7 @@ public enum UserMemory {
   /// - Throws: `badAddress`, or `fileNameTooLong` when `limit` bytes hold no NUL.
   public static func string(_ address: UInt32, limit: Int = 4096) throws(Errno) -> [UInt8] {
     guard address < userEnd else { throw .badAddress }
-    let room = min(limit, Int(userEnd - address))
+    let room = min(limit, Int(clamping: userEnd - address))
     var length: Int32 = -1
     var bytes = unsafe [UInt8](unsafeUninitializedCapacity: 128) { buffer, count in
       length = unsafe user_string(

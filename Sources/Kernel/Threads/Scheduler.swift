@@ -85,9 +85,9 @@ public enum Scheduler {
 
   /// Moves one waiting thread of another CPU here.
   private static func steal(for me: Int) -> Bool {
-    guard unsafe Processors.count > 1 else { return false }
-    for distance in unsafe 1..<Processors.count {
-      let victim = unsafe queue((me + distance) % Processors.count)
+    guard Processors.count > 1 else { return false }
+    for distance in 1..<Processors.count {
+      let victim = queue((me + distance) % Processors.count)
       guard victim.ready.count > 0, victim.lock.tryAcquire() else { continue }
       let thread = victim.ready.pop()
       if let thread { thread.cpu = me }
@@ -412,6 +412,11 @@ open class KernelTimer: TimerNode {
   public final func start(at deadline: UInt64) {
     Scheduler.remove(self)
     Scheduler.add(self, deadline: deadline)
+  }
+  /// Nanoseconds until it fires; 0 when it is not running.
+  public final var remaining: UInt64 {
+    let now = Clock.monotonic
+    return cpu >= 0 && deadline > now ? deadline - now : 0
   }
   /// After this returns the timer does not start to fire; one on another CPU may be firing still.
   public final func cancel() { Scheduler.remove(self) }

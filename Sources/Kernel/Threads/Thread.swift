@@ -146,6 +146,24 @@ import Synchronization
     unsafe gdt.storeBytes(of: tls, as: (UInt64, UInt64, UInt64).self)
   }
 
+  /// Puts this running thread's segments into the GDT at once.
+  public final func reloadSegments() {
+    enterPreemptionOff()
+    loadSegments()
+    leavePreemptionOff()
+  }
+
+  /// The %gs selector user mode has now.
+  public final var currentGS: UInt32 { UInt32(unsafe gs_read()) }
+  /// Gives user mode a %gs selector; the caller checked that it loads.
+  public final func loadGS(_ selector: UInt32) {
+    // SAFETY: null, the user data segment or one of this thread's own TLS entries.
+    unsafe gs_load(UInt16(truncatingIfNeeded: selector))
+  }
+  /// Error code and vector of the last fault, for signal frames.
+  public final var faultError: UInt32 = 0
+  public final var faultVector: UInt32 = 0
+
   /// The saved FPU image for a signal frame.
   public final func withFPUState<Result>(_ body: (inout MutableSpan<UInt8>) -> Result) -> Result {
     // SAFETY: saved and restored with preemption off on the running thread's own area.

@@ -53,7 +53,7 @@ public final class Dentry {
     let hash = Self.hash(bytes, range)
     return links.withLock { links in
       guard !links.buckets.isEmpty else { return nil }
-      var node = links.buckets[Int(hash) & (links.buckets.count - 1)]
+      var node = links.buckets[Int(truncatingIfNeeded: hash) & (links.buckets.count - 1)]
       while let child = node {
         if child.hash == hash, child.matches(bytes, range) { return child }
         node = child.nextInBucket
@@ -67,7 +67,7 @@ public final class Dentry {
     links.withLock { links in
       if links.buckets.isEmpty { links.buckets = Array(repeating: nil, count: 4) }
       if links.childCount >= links.buckets.count * 2 { Self.grow(&links) }
-      let bucket = Int(child.hash) & (links.buckets.count - 1)
+      let bucket = Int(truncatingIfNeeded: child.hash) & (links.buckets.count - 1)
       child.nextInBucket = links.buckets[bucket]
       links.buckets[bucket] = child
       links.childCount += 1
@@ -81,7 +81,7 @@ public final class Dentry {
       var node = head
       while let child = node {
         node = child.nextInBucket
-        let bucket = Int(child.hash) & (bigger.count - 1)
+        let bucket = Int(truncatingIfNeeded: child.hash) & (bigger.count - 1)
         child.nextInBucket = bigger[bucket]
         bigger[bucket] = child
       }
@@ -92,7 +92,7 @@ public final class Dentry {
   func remove(_ child: Dentry) {
     let removed: Dentry? = links.withLock { links in
       guard !links.buckets.isEmpty else { return nil }
-      let bucket = Int(child.hash) & (links.buckets.count - 1)
+      let bucket = Int(truncatingIfNeeded: child.hash) & (links.buckets.count - 1)
       var previous: Dentry?
       var node = links.buckets[bucket]
       while let current = node {

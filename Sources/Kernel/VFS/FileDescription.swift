@@ -220,6 +220,8 @@ public struct DescriptorTable: ~Copyable {
 }
 
 extension FileDescription {
+  /// Counts a use that is no descriptor's.
+  public func adopt() { addDescriptor() }
   /// Ends one descriptor's use; called outside any spin lock.
   public func drop() { removeDescriptor() }
 }

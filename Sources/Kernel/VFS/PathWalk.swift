@@ -141,11 +141,8 @@ public struct PathWalk {
 open class LinkTarget {
   public init() {}
   open func resolve() throws(Errno) -> Path { throw .noSuchFileOrDirectory }
-}
-
-extension FileSystem {
-  /// Whether names stay valid until a call here changes them (not so in procfs).
-  public var cachesNames: Bool { typeName != "proc" }
+  /// What readlink says, where that is no path (`pipe:[7]`).
+  open func fixedText() -> [UInt8]? { nil }
 }
 
 extension Path {

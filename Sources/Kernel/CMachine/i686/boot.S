@@ -65,7 +65,7 @@ paging_on:
 high:
     movl $boot_stack_top, %esp
     xorl %ebp, %ebp
-    call kernel_main
+    call KernelMain_main
 1:  cli
     hlt
     jmp 1b

@@ -112,6 +112,11 @@ static inline UNSAFE void halt_forever(void) { for (;;) ASM("cli; hlt"); }
 static inline void cpu_relax(void) { ASM("pause"); }
 
 static inline UNSAFE uint64_t tsc_read(void) { uint32_t a, d; ASM("rdtsc" : "=a"(a), "=d"(d)); return (uint64_t)d << 32 | a; }
+static inline UNSAFE uint32_t hardware_random(void) {
+    uint32_t v = 0;
+    ASM("1: rdrand %0; jnc 1b" : "=r"(v)::"cc");
+    return v;
+}
 static inline UNSAFE uint64_t msr_read(uint32_t r) { uint32_t a, d; ASM("rdmsr" : "=a"(a), "=d"(d) : "c"(r)); return (uint64_t)d << 32 | a; }
 static inline UNSAFE void msr_write(uint32_t r, uint64_t v) { ASM("wrmsr" ::"c"(r), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))); }
 struct cpuid_result { uint32_t eax, ebx, ecx, edx; };

@@ -1,0 +1,292 @@
+import Machine
+import Memory
+import Primitives
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+public struct AddressSpaceRank: LockRank { public static let level: UInt8 = 5 }
+
+/// A file's use by mappings: areas split, merge and are copied to children, and the last one to go ends the use.
+public final class MappedFile {
+  public let inode: Inode
+  /// Where it was opened, for /proc/pid/maps.
+  public let path: Path?
+  public init(_ inode: Inode, path: Path?) {
+    self.inode = inode
+    self.path = path
+    inode.addUser()
+  }
+  deinit { inode.removeUser() }
+}
+
+/// Why a fault could not be resolved: the signal to send.
+public enum FaultFailure: Error {
+  case segmentation(mapped: Bool)
+  case bus
+  case outOfMemory
+}
+
+/// One process's memory: areas, page tables, heap end. Shared by its threads.
+public final class AddressSpace {
+  public struct State: ~Copyable {
+    public var areas = AreaMap<MappedFile>()
+    public var brkStart: UInt32 = 0
+    public var brk: UInt32 = 0
+    public var mmapTop: UInt32 = 0xB700_0000
+    public var stackLimit: UInt32 = 8 << 20
+    public init() {}
+  }
+  public let table: PageTable
+  public let state = Mutex<State, AddressSpaceRank>(State())
+  /// Where argv and the environment lie, for /proc/pid/cmdline.
+  public var argumentRange: Range<UInt32> = 0..<0
+  public var environmentRange: Range<UInt32> = 0..<0
+  static var lowest: UInt32 { 0x1_0000 }
+
+  public init() throws(Errno) { table = try PageTable() }
+
+  deinit { removeAll() }
+
+  private func removeAll() {
+    state.withLock { state in
+      for area in state.areas.areas { table.unmap(area.range, flushing: false) }
+      state.areas = AreaMap()
+    }
+  }
+
+  // MARK: Faults
+
+  /// Makes an address accessible, or says why not. May sleep.
+  public func resolveFault(_ address: UInt32, write: Bool, execute: Bool) throws(FaultFailure) {
+    try state.withLock { state throws(FaultFailure) in
+      let area = try findArea(&state, address)
+      guard write ? area.writable : execute ? area.executable : area.readable || area.executable || area.writable else {
+        throw .segmentation(mapped: true)
+      }
+      let page = address.pageDown
+      do throws(Errno) { try populate(area, page, write: write) } catch {
+        switch error {
+        case .noMemory: throw .outOfMemory
+        default: throw .bus
+        }
+      }
+    }
+  }
+
+  private func findArea(_ state: inout State, _ address: UInt32) throws(FaultFailure) -> Area<MappedFile> {
+    guard let area = state.areas.findOrNext(address) else { throw .segmentation(mapped: false) }
+    if area.start <= address { return area }
+    // Below a stack: grow it if the limit and the guard gap allow.
+    guard area.stack, area.end - address.pageDown <= state.stackLimit,
+      !state.areas.overlaps((address.pageDown &- 0x10_0000)..<area.start)
+    else { throw .segmentation(mapped: false) }
+    state.areas.grow(stackAt: area.start, to: address.pageDown)
+    guard let grown = state.areas.find(address) else { throw .segmentation(mapped: false) }
+    return grown
+  }
+
+  private func populate(_ area: Area<MappedFile>, _ page: UInt32, write: Bool) throws(Errno) {
+    let entry = table.entry(page)
+    if entry & PageBits.present != 0 {
+      if write, entry & PageBits.writable == 0 { try makeWritable(area, page, entry) }
+      return
+    }
+    guard let inode = area.backing?.inode else {
+      let frame = try PageCache.allocateZeroed()
+      try mapOrRelease(page, frame, writable: area.writable, area)
+      return
+    }
+    let index = area.page(of: page)
+    if UInt64(index) << 12 >= inode.size { throw .ioError }
+    let frame = try inode.page(index)
+    if area.shared {
+      if write { inode.markDirty(index) }
+      try mapOrRelease(page, frame, writable: write, area)
+    } else if write {
+      defer { Frames.release(frame) }
+      let copy = try PageCache.allocate()
+      copy.copy(from: frame)
+      try mapOrRelease(page, copy, writable: true, area)
+    } else {
+      try mapOrRelease(page, frame, writable: false, area, copyOnWrite: true)
+      mapAround(area, inode, page)
+    }
+  }
+
+  private func mapOrRelease(_ page: UInt32, _ frame: Frame, writable: Bool, _ area: Area<MappedFile>, copyOnWrite: Bool = false)
+    throws(Errno)
+  {
+    do throws(Errno) {
+      try table.map(page, frame, writable: writable, executable: area.executable, copyOnWrite: copyOnWrite)
+    } catch {
+      Frames.release(frame)
+      throw error
+    }
+  }
+
+  /// Maps cached neighbours too: a program touches its text in runs, and a fault costs more than a mapping.
+  private func mapAround(_ area: Area<MappedFile>, _ inode: Inode, _ page: UInt32) {
+    let first = max(page & ~0xFFFF, area.start)
+    let last = min((page & ~0xFFFF) &+ 0x1_0000, area.end)
+    var neighbour = first
+    while neighbour < last {
+      if neighbour != page, table.entry(neighbour) & PageBits.present == 0,
+        let frame = inode.cachedPage(area.page(of: neighbour))
+      {
+        do throws(Errno) {
+          try table.map(neighbour, frame, writable: false, executable: area.executable, copyOnWrite: true)
+        } catch {
+          Frames.release(frame)
+          return
+        }
+      }
+      neighbour += 4096
+    }
+  }
+
+  /// A write to a present read-only page of a writable area.
+  private func makeWritable(_ area: Area<MappedFile>, _ page: UInt32, _ entry: UInt64) throws(Errno) {
+    if area.shared {
+      if let inode = area.backing?.inode { inode.markDirty(area.page(of: page)) }
+      table.makeWritable(page)
+      return
+    }
+    let frame = PageTable.frame(of: entry)
+    if Frames.referenceCount(frame) == 1 {
+      table.makeWritable(page)
+      return
+    }
+    let copy = try PageCache.allocate()
+    copy.copy(from: frame)
+    try mapOrRelease(page, copy, writable: true, area)
+  }
+
+  // MARK: Mapping
+
+  /// Adds an area; what was there is unmapped.
+  public func map(_ area: Area<MappedFile>) {
+    state.withLock { state in
+      remove(&state, area.range)
+      state.areas.insert(area)
+    }
+  }
+
+  private func remove(_ state: inout State, _ range: Range<UInt32>) {
+    for piece in state.areas.remove(range) { table.unmap(piece.range) }
+  }
+
+  public func unmap(_ range: Range<UInt32>) { state.withLock { remove(&$0, range) } }
+
+  /// A free place for `size` bytes, top down.
+  public func findGap(size: UInt32) throws(Errno) -> UInt32 {
+    guard let address = state.withLock({ $0.areas.findGap(size: size, below: $0.mmapTop, above: Self.lowest) }) else {
+      throw .noMemory
+    }
+    return address
+  }
+
+  /// Changes the rights of a range that must be mapped as a whole. SPEC: POSIX.1-2024 mprotect().
+  public func protect(_ range: Range<UInt32>, readable: Bool, writable: Bool, executable: Bool) throws(Errno) {
+    try state.withLock { state throws(Errno) in
+      var covered = range.lowerBound
+      while covered < range.upperBound {
+        guard let area = state.areas.find(covered) else { throw .noMemory }
+        covered = area.end
+      }
+      for var piece in state.areas.remove(range) {
+        piece.readable = readable
+        piece.writable = writable
+        piece.executable = executable
+        state.areas.insert(piece)
+      }
+      table.protect(range, writable: writable, executable: executable)
+    }
+  }
+
+  /// Drops the pages of a range; anonymous ones come back as zeroes, file pages from the file.
+  public func discard(_ range: Range<UInt32>) throws(Errno) {
+    try state.withLock { state throws(Errno) in
+      var covered = range.lowerBound
+      while covered < range.upperBound {
+        guard let area = state.areas.find(covered) else { throw .noMemory }
+        table.unmap(max(area.start, range.lowerBound)..<min(area.end, range.upperBound))
+        covered = area.end
+      }
+    }
+  }
+
+  /// mremap's move: the pages go along.
+  public func move(_ range: Range<UInt32>, _ area: Area<MappedFile>, newSize: UInt32) throws(Errno) -> UInt32 {
+    try state.withLock { state throws(Errno) in
+      guard let target = state.areas.findGap(size: newSize, below: state.mmapTop, above: Self.lowest) else { throw .noMemory }
+      var moved = area
+      moved.pageOffset = area.page(of: range.lowerBound)
+      moved.start = target
+      moved.end = target + newSize
+      state.areas.remove(range)
+      state.areas.insert(moved)
+      var offset: UInt32 = 0
+      while offset < UInt32(range.count) {
+        let entry = table.entry(range.lowerBound + offset)
+        if entry & PageBits.present != 0 {
+          let frame = PageTable.frame(of: entry)
+          Frames.retain(frame)
+          try table.map(
+            target + offset, frame, writable: entry & PageBits.writable != 0, executable: area.executable,
+            copyOnWrite: entry & PageBits.copyOnWrite != 0)
+        }
+        offset += 4096
+      }
+      table.unmap(range)
+      return target
+    }
+  }
+
+  /// Stores a word in this space from outside it: a forked child's thread id.
+  public func store32(_ value: UInt32, at address: UInt32) {
+    do throws(FaultFailure) { try resolveFault(address, write: true, execute: false) } catch { return }
+    if address & 0xFFF <= 0xFFC { PageTable.frame(of: table.entry(address.pageDown)).store32(Int(address & 0xFFF), value) }
+  }
+
+  /// Moves the heap's end; answers where it is now. SPEC: brk(2).
+  public func setBreak(_ wanted: UInt32) -> UInt32 {
+    state.withLock { state in
+      guard wanted >= state.brkStart, let new = wanted.pageUp, let old = state.brk.pageUp else { return state.brk }
+      if new > old {
+        guard new < 0xB000_0000, !state.areas.overlaps(old..<(new &+ 0x1000)) else { return state.brk }
+        state.areas.insert(Area(start: old, end: new, readable: true, writable: true, executable: false))
+      } else if new < old {
+        remove(&state, new..<old)
+      }
+      state.brk = wanted
+      return wanted
+    }
+  }
+
+  /// A copy for a forked child: private pages become copy-on-write in both.
+  public func fork() throws(Errno) -> AddressSpace {
+    let child = try AddressSpace()
+    try state.withLock { state throws(Errno) in
+      let areas = state.areas
+      child.state.withLock { $0.areas = areas }
+      for area in state.areas.areas {
+        // Private file pages that were only read come back through the page cache.
+        if area.backing != nil, !area.shared, !area.writable { continue }
+        try table.share(area.range, with: child.table, shared: area.shared)
+      }
+      let (start, end, top, limit) = (state.brkStart, state.brk, state.mmapTop, state.stackLimit)
+      child.state.withLock {
+        $0.brkStart = start
+        $0.brk = end
+        $0.mmapTop = top
+        $0.stackLimit = limit
+      }
+      table.flush(0, pages: .max)
+    }
+    child.argumentRange = argumentRange
+    child.environmentRange = environmentRange
+    return child
+  }
+}

@@ -1,0 +1,287 @@
+import CMachine
+import Machine
+import Primitives
+import Signals
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// `clone` flags. SPEC: clone(2).
+public enum CloneFlags {
+  public static let memory: UInt32 = 0x100
+  public static let fileSystem: UInt32 = 0x200
+  public static let files: UInt32 = 0x400
+  public static let signalHandlers: UInt32 = 0x800
+  public static let vfork: UInt32 = 0x4000
+  public static let parent: UInt32 = 0x8000
+  public static let thread: UInt32 = 0x10000
+  public static let setTLS: UInt32 = 0x80000
+  public static let parentSetID: UInt32 = 0x100000
+  public static let childClearID: UInt32 = 0x200000
+  public static let childSetID: UInt32 = 0x1000000
+}
+
+extension Process {
+  /// The first process: no parent, the given root.
+  public static func makeFirst(root: Path) throws(Errno) -> Task {
+    let id = ProcessTable.shared.allocateID()
+    let context = FileContext(root: root, directory: root)
+    let process = Process(
+      id: id, space: try AddressSpace(), files: context, credentials: Credentials(), tree: TreeSlot(group: id, session: id))
+    process.alarm.process = id
+    let task = try Task(process, id: id)
+    process.signals.withLock { $0.threads.append(task) }
+    ProcessTable.shared.add(process)
+    return task
+  }
+
+  /// fork: a child with copies of everything. The child's thread is not started yet.
+  public func fork(from parent: Task, shareMemory: Bool, exitSignal: UInt8) throws(Errno) -> Task {
+    guard let space else { throw .noMemory }
+    let childSpace = shareMemory ? space : try space.fork()
+    let id = ProcessTable.shared.allocateID()
+    let context = files.withLock { FileContext(root: $0.root, directory: $0.directory, umask: $0.umask) }
+    let (group, session) = ProcessTable.shared.withTree { (tree.group, tree.session) }
+    let child = Process(id: id, space: childSpace, files: context, credentials: who, tree: TreeSlot(group: group, session: session))
+    child.alarm.process = id
+    child.tree.exitSignal = exitSignal
+    let task = try Task(child, id: id)
+    task.inheritMachineState(from: parent)
+    task.baseLevel = parent.baseLevel
+    task.blocked = parent.blocked
+    task.alternateStack = shareMemory ? (0, 0) : parent.alternateStack
+    let actions = signals.withLock { $0.actions }
+    child.signals.withLock {
+      $0.actions = actions
+      $0.threads.append(task)
+    }
+    var copy = Optional(descriptors.withLock { $0.copy() })
+    child.descriptors.withLock { $0 = copy.take()! }
+    let terminal = self.terminal.withLock { $0 }
+    child.terminal.withLock { $0 = terminal }
+    let image = executable.withLock { $0 }
+    child.executable.withLock { $0 = image }
+    let limits = self.limits.withLock { $0 }
+    child.limits.withLock { $0 = limits }
+    ProcessTable.shared.withTree {
+      child.tree.parent = self
+      tree.children.append(child)
+    }
+    ProcessTable.shared.add(child)
+    return task
+  }
+
+  /// Adds a thread to this process (CLONE_THREAD).
+  public func addThread(from parent: Task) throws(Errno) -> Task {
+    let task = try Task(self, id: ProcessTable.shared.allocateID())
+    task.inheritMachineState(from: parent)
+    task.baseLevel = parent.baseLevel
+    task.blocked = parent.blocked
+    let dying = signals.withLock { state in
+      if state.groupExit != nil { return true }
+      state.threads.append(task)
+      return false
+    }
+    if dying { throw .wouldBlock }
+    return task
+  }
+}
+
+extension Task {
+  /// The end of a thread, on its own kernel stack: gives back everything but the stack.
+  @inline(never) func finish() {
+    let status = exitStatus ?? 0
+    if clearChildID != 0 {
+      let address = clearChildID
+      clearChildID = 0
+      if (try? UserMemory.write32(0, to: address)) != nil { Futex.wake(address, 1, in: process) }
+    }
+    let last = process.signals.withLock { state in
+      state.threads.removeAll { $0 === self }
+      return state.threads.isEmpty
+    }
+    process.times.withLock { $0.own += runtime }
+    if last { process.finish(status: status) }
+    // The address space may die with the process: this thread must not run on its tables.
+    Scheduler.activate(pageTable: 0)
+    process.releaseSpaceAfterExit(last)
+  }
+}
+
+extension Process {
+  /// The last thread is gone: close everything, hand children on, tell the parent.
+  func finish(status: UInt32) {
+    alarm.cancel()
+    alarm.interval = 0
+    let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
+    for description in open { description.drop() }
+    let (root, directory) = files.withLock { ($0.root, $0.directory) }
+    root.unpin()
+    directory.unpin()
+    endSession()
+    signalVforkParent()
+    reparentChildren()
+    becomeZombie(status)
+  }
+
+  public func signalVforkParent() {
+    vforkDone.store(true, ordering: .releasing)
+    vforkEvent.wake()
+  }
+
+  func releaseSpaceAfterExit(_ last: Bool) {
+    guard last else { return }
+    _ = replaceSpace(nil)
+  }
+
+  private func endSession() {
+    let isLeader = ProcessTable.shared.withTree { tree.session == id }
+    let terminal = self.terminal.withLock { slot in
+      let old = slot
+      slot = nil
+      return old
+    }
+    if isLeader { terminal?.sessionEnded(id) }
+  }
+
+  /// Children go to the nearest subreaper, else to process 1.
+  private func reparentChildren() {
+    guard let first = ProcessTable.shared.find(1), first !== self else { return }
+    var wake = false
+    var orphans: [Process] = []
+    ProcessTable.shared.withTree {
+      var heir = first
+      var ancestor = tree.parent
+      while let candidate = ancestor {
+        if candidate.tree.isSubreaper, candidate.tree.exit == .running {
+          heir = candidate
+          break
+        }
+        ancestor = candidate.tree.parent
+      }
+      orphans = tree.children
+      tree.children = []
+      for child in orphans {
+        child.tree.parent = heir
+        heir.tree.children.append(child)
+        if child.tree.exit != .running { wake = true }
+      }
+    }
+    if wake { first.childEvent.wake() }
+    hangUpOrphanedGroups(orphans)
+  }
+
+  /// A stopped group that just lost its last outside parent gets SIGHUP and SIGCONT. SPEC: POSIX.1-2024 _exit().
+  private func hangUpOrphanedGroups(_ children: [Process]) {
+    for child in children where child.signals.withLock({ $0.isStopped }) && child.isOrphanedGroup {
+      let group = child.tree.group
+      sendToGroup(group, SignalInformation(.hangUp, code: 128))
+      sendToGroup(group, SignalInformation(.resume, code: 128))
+    }
+  }
+
+  private func becomeZombie(_ status: UInt32) {
+    var parent: Process?
+    var signal: UInt8 = 0
+    ProcessTable.shared.withTree {
+      parent = tree.parent
+      signal = tree.exitSignal
+      tree.exit = .zombie(status)
+    }
+    guard let parent else {
+      Panic.stop("process 1 ended with status \(status)")
+    }
+    // A parent that ignores SIGCHLD leaves no zombies. SPEC: POSIX.1-2024 _exit() consequences.
+    let ignoring = parent.signals.withLock { state in
+      state.actions[17].handler == SignalAction.ignore || state.actions[17].flags & SignalAction.noChildWait != 0
+    }
+    if ignoring { reap(by: parent) }
+    if signal != 0 {
+      var information = SignalInformation(Signal(signal), code: status & 0x7F != 0 ? 2 : 1)
+      information.sender = id
+      information.senderUser = who.uid
+      information.value = status & 0x7F != 0 ? status & 0x7F : status >> 8
+      parent.send(information)
+    }
+    parent.childEvent.wake()
+  }
+
+  /// Removes a zombie from the table and its parent.
+  func reap(by parent: Process) {
+    let times = self.times.withLock { $0.own + $0.children }
+    parent.times.withLock { $0.children += times }
+    let mine = ProcessTable.shared.withTree {
+      guard case .zombie = tree.exit else { return false }
+      tree.exit = .reaped
+      parent.tree.children.removeAll { $0 === self }
+      tree.parent = nil
+      return true
+    }
+    if mine { ProcessTable.shared.remove(self) }
+  }
+
+  /// What `wait` looks for.
+  public enum WaitTarget {
+    case any
+    case process(Int32)
+    case group(Int32)
+  }
+  public struct WaitResult {
+    public var id: Int32
+    public var status: UInt32
+    public var user: UInt32
+    public var times: UInt64
+  }
+
+  /// Waits for a child. SPEC: POSIX.1-2024 waitpid(), Linux wait4(2), waitid(2).
+  /// - Returns: nil with `noHang` and nothing to report.
+  public func wait(
+    _ target: WaitTarget, noHang: Bool, exited: Bool = true, stopped: Bool, continued: Bool, keep: Bool = false
+  ) throws(Errno) -> WaitResult? {
+    do throws(Errno) {
+      return try childEvent.wait(reason: "wait") { () -> WaitResult?? in
+        switch look(target, exited, stopped, continued, keep) {
+        case .found(let result): return .some(.some(result))
+        case .noChild: return .some(WaitResult(id: 0, status: 0, user: 0, times: 0))
+        case .nothingYet: return noHang ? .some(nil) : nil
+        }
+      }.map { result throws(Errno) -> WaitResult in
+        if result.id == 0 { throw .noChildProcess }
+        if result.status & 0xFF != 0x7F, result.status != 0xFFFF, !keep, let child = ProcessTable.shared.find(result.id) {
+          child.reap(by: self)
+        }
+        return result
+      }
+    } catch { throw error == .interrupted ? .restart : error }
+  }
+
+  private enum Finding {
+    case found(WaitResult)
+    case noChild
+    case nothingYet
+  }
+
+  private func look(_ target: WaitTarget, _ exited: Bool, _ stopped: Bool, _ continued: Bool, _ keep: Bool) -> Finding {
+    ProcessTable.shared.withTree {
+      var candidates = false
+      for child in tree.children {
+        switch target {
+        case .any: break
+        case .process(let id): if child.id != id { continue }
+        case .group(let group): if child.tree.group != group { continue }
+        }
+        candidates = true
+        if exited, case .zombie(let status) = child.tree.exit {
+          return .found(WaitResult(id: child.id, status: status, user: 0, times: 0))
+        }
+        if let report = child.tree.stopReport, report == 0xFFFF ? continued : stopped {
+          if !keep { child.tree.stopReport = nil }
+          return .found(WaitResult(id: child.id, status: report, user: 0, times: 0))
+        }
+      }
+      return candidates ? .nothingYet : .noChild
+    }
+  }
+}

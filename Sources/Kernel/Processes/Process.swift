@@ -1,0 +1,306 @@
+import Machine
+import Primitives
+import Signals
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+public struct ProcessTreeRank: LockRank { public static let level: UInt8 = 50 }
+public struct ProcessRank: LockRank { public static let level: UInt8 = 55 }
+public struct SignalRank: LockRank { public static let level: UInt8 = 80 }
+
+/// One signal's disposition. SPEC: sigaction(2), i386 `struct sigaction`.
+public struct SignalAction {
+  public static let ignore: UInt32 = 1
+  public static let noChildStop: UInt32 = 1
+  public static let noChildWait: UInt32 = 2
+  public static let wantsInformation: UInt32 = 4
+  public static let hasRestorer: UInt32 = 0x0400_0000
+  public static let onStack: UInt32 = 0x0800_0000
+  public static let restart: UInt32 = 0x1000_0000
+  public static let noDefer: UInt32 = 0x4000_0000
+  public static let resetHandler: UInt32 = 0x8000_0000
+  public var handler: UInt32 = 0
+  public var flags: UInt32 = 0
+  public var restorer: UInt32 = 0
+  public var mask = SignalSet()
+  public init() {}
+}
+
+/// A terminal as processes see it: something sessions own.
+open class ControllingTerminal {
+  public init() {}
+  /// The session died or gave the terminal up.
+  open func sessionEnded(_ session: Int32) {}
+  /// Device number for /proc/pid/stat.
+  open var deviceNumber: DeviceNumber { DeviceNumber(rawValue: 0) }
+  open var foregroundGroup: Int32 { 0 }
+}
+
+/// A process: an address space, descriptors, credentials, signal dispositions, and one or more threads.
+public final class Process {
+  public enum ExitState: Equatable {
+    case running
+    /// The wait status, as wait4 returns it.
+    case zombie(UInt32)
+    case reaped
+  }
+  public struct Signals: ~Copyable {
+    public var actions: [SignalAction] = Array(repeating: SignalAction(), count: 65)
+    public var pending = PendingSignals()
+    public var isStopped = false
+    /// Set when the whole group must exit with this wait status.
+    public var groupExit: UInt32?
+    public var threads: [Task] = []
+  }
+  public struct FileContext: ~Copyable {
+    public var root: Path
+    public var directory: Path
+    public var umask: UInt32 = 0o22
+  }
+
+  public let id: Int32
+  public let tree: TreeSlot
+  public let signals: InterruptSpinLock<Signals, SignalRank>
+  public let descriptors = SpinLock<DescriptorTable, ProcessRank>(DescriptorTable())
+  public let files: SpinLock<FileContext, ProcessRank>
+  public let credentials: SpinLock<Credentials, ProcessRank>
+  private let spaceSlot: SpinLock<AddressSpace?, ProcessRank>
+  public let terminal = SpinLock<ControllingTerminal?, ProcessRank>(nil)
+  /// The program's file, for /proc/pid/exe; and its name, for ps.
+  public let executable = SpinLock<(path: Path?, name: [UInt8]), ProcessRank>((nil, []))
+  public let limits = SpinLock<[ResourceLimit], ProcessRank>(ResourceLimit.defaults)
+  /// Parents wait here for their children; stopped threads for SIGCONT; vfork parents for the child.
+  public let childEvent = WaitQueue()
+  public let resumeEvent = WaitQueue()
+  public let vforkDone = Atomic<Bool>(false)
+  public let vforkEvent = WaitQueue()
+  public let startTime: UInt64
+  /// Times of threads that ended and of waited-for children, in ns: own user+system, children's.
+  public let times = SpinLock<(own: UInt64, children: UInt64), ProcessRank>((0, 0))
+  public let alarm: AlarmTimer
+  public let personality = Atomic<UInt32>(0)
+
+  init(id: Int32, space: AddressSpace?, files context: consuming FileContext, credentials who: Credentials, tree slot: TreeSlot) {
+    self.id = id
+    tree = slot
+    signals = InterruptSpinLock(Signals())
+    context.root.pin()
+    context.directory.pin()
+    files = SpinLock(context)
+    credentials = SpinLock(who)
+    spaceSlot = SpinLock(space)
+    startTime = Clock.monotonic
+    alarm = AlarmTimer()
+  }
+
+  public var space: AddressSpace? { spaceSlot.withLock { $0 } }
+  /// Replaces the address space; the old one comes back so that it dies outside the lock.
+  public func replaceSpace(_ space: AddressSpace?) -> AddressSpace? {
+    spaceSlot.withLock { slot in
+      let old = slot
+      slot = space
+      return old
+    }
+  }
+
+  public var name: [UInt8] { executable.withLock { $0.name } }
+  public var who: Credentials { credentials.withLock { $0 } }
+
+  public var pathContext: PathContext {
+    let who = self.who
+    return files.withLock { PathContext(root: $0.root, directory: $0.directory, credentials: who) }
+  }
+
+  public func description(_ number: Int32) throws(Errno) -> FileDescription {
+    guard let description = descriptors.withLock({ $0[number] }) else { throw .badFileDescriptor }
+    return description
+  }
+
+  public func install(_ description: FileDescription, closeOnExec: Bool, minimum: Int = 0) throws(Errno) -> Int32 {
+    try descriptors.withLock { table throws(Errno) in
+      try table.add(description, closeOnExec: closeOnExec, minimum: minimum)
+    }
+  }
+
+  public func close(_ number: Int32) throws(Errno) {
+    guard let old = descriptors.withLock({ $0.remove(number) }) else { throw .badFileDescriptor }
+    old.drop()
+  }
+}
+
+/// The part of a process the tree lock guards.
+public final class TreeSlot {
+  public var parent: Process?
+  public var children: [Process] = []
+  public var group: Int32
+  public var session: Int32
+  public var exit = Process.ExitState.running
+  public var stopReport: UInt32?
+  public var exitSignal: UInt8 = 17
+  public var isSubreaper = false
+  public var hasExecuted = false
+  init(group: Int32, session: Int32) {
+    self.group = group
+    self.session = session
+  }
+}
+
+/// `struct rlimit`, soft and hard; .max is infinity. SPEC: getrlimit(2).
+public struct ResourceLimit {
+  public var soft: UInt64
+  public var hard: UInt64
+  public static var infinity: UInt64 { .max }
+  public init(soft: UInt64, hard: UInt64) {
+    self.soft = soft
+    self.hard = hard
+  }
+  /// Indexed by resource number 0-15.
+  static var defaults: [ResourceLimit] {
+    var all = Array(repeating: ResourceLimit(soft: infinity, hard: infinity), count: 16)
+    all[3] = ResourceLimit(soft: 8 << 20, hard: infinity)  // stack
+    all[4] = ResourceLimit(soft: 0, hard: infinity)  // core
+    all[7] = ResourceLimit(soft: 1024, hard: 1_048_576)  // descriptors
+    all[6] = ResourceLimit(soft: 4096, hard: 4096)  // processes
+    all[8] = ResourceLimit(soft: 64 << 10, hard: 64 << 10)  // locked memory
+    all[11] = ResourceLimit(soft: 2048, hard: 2048)
+    all[12] = ResourceLimit(soft: 819200, hard: 819200)
+    all[13] = ResourceLimit(soft: 0, hard: 0)
+    all[14] = ResourceLimit(soft: 0, hard: 0)
+    return all
+  }
+}
+
+/// SIGALRM after a while: alarm(), setitimer(ITIMER_REAL).
+public final class AlarmTimer: KernelTimer {
+  public var process: Int32 = 0
+  public var interval: UInt64 = 0
+  override public func fire() {
+    if let process = ProcessTable.shared.find(process) {
+      process.send(SignalInformation(.alarm, code: 128))
+    }
+    if interval > 0 { start(at: deadline + interval) }
+  }
+}
+
+/// A user thread.
+public final class Task: Thread {
+  public let process: Process
+  public let id: Int32
+  /// Guarded by the process's signal lock.
+  public var blocked = SignalSet()
+  public var pending = PendingSignals()
+  /// A mask to put back once a signal has been delivered (sigsuspend, ppoll).
+  public var savedMask: SignalSet?
+  public var alternateStack: (base: UInt32, size: UInt32) = (0, 0)
+  public var clearChildID: UInt32 = 0
+  public var robustList: UInt32 = 0
+  /// Set by exit: the thread ends on its way out of the kernel.
+  public var exitStatus: UInt32?
+  /// Something besides signals waits for the way out: an exit, a mask to restore, a call to restart.
+  public var needsAttention = false
+  /// Set by sigreturn and execve: the registers are not a system call's to restart.
+  public var skipRestart = false
+
+  /// Process 1's start, run in place of a return from the kernel.
+  var launch: (() -> Void)?
+
+  init(_ process: Process, id: Int32) throws(Errno) {
+    self.process = process
+    self.id = id
+    try super.init(user: true)
+    pageTable = process.space?.table.physicalAddress ?? 0
+  }
+
+  @inlinable public static var currentTask: Task { Thread.current(as: Task.self) }
+}
+
+/// All processes and their family ties.
+public final class ProcessTable {
+  private static let cell = BootCell<ProcessTable>()
+  public static var shared: ProcessTable { cell.value }
+  public static func start() { cell.set(ProcessTable()) }
+
+  struct State: ~Copyable {
+    /// By id.
+    var processes: [Process?] = Array(repeating: nil, count: 256)
+    var live = 0
+    var lastID: Int32 = 0
+    /// Ids have been used up once: from now on look before reusing one.
+    var wrapped = false
+  }
+  private let state = InterruptSpinLock<State, ProcessTreeRank>(State())
+  public static var maximumID: Int32 { 32768 }
+  /// Processes ever made, for /proc/stat.
+  public let forkCount = Atomic<UInt32>(0)
+
+  /// Runs `body` with the family ties locked. It must not sleep.
+  public func withTree<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+    try state.withLock { _ throws(Failure) in try body() }
+  }
+
+  /// A number no process, group or session uses; ids of threads come from here too.
+  public func allocateID() -> Int32 {
+    state.withLock { state in
+      while true {
+        state.lastID += 1
+        if state.lastID >= Self.maximumID {
+          state.lastID = 300
+          state.wrapped = true
+        }
+        let id = state.lastID
+        if !state.wrapped || !Self.isUsed(state, id) { return id }
+      }
+    }
+  }
+
+  private static func isUsed(_ state: borrowing State, _ id: Int32) -> Bool {
+    if Int(id) < state.processes.count, state.processes[Int(id)] != nil { return true }
+    for case let process? in state.processes {
+      if process.tree.group == id || process.tree.session == id || process.usesThreadID(id) { return true }
+    }
+    return false
+  }
+
+  public func add(_ process: Process) {
+    let id = Int(process.id)
+    state.withLock { state in
+      while id >= state.processes.count {
+        state.processes += Array(repeating: nil, count: state.processes.count)
+      }
+      state.processes[id] = process
+      state.live += 1
+    }
+    forkCount.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  func remove(_ process: Process) {
+    let removed: Process? = state.withLock { state in
+      let old = state.processes[Int(process.id)]
+      state.processes[Int(process.id)] = nil
+      state.live -= 1
+      return old
+    }
+    _ = removed
+  }
+
+  public func find(_ id: Int32) -> Process? {
+    state.withLock { state in
+      id > 0 && Int(id) < state.processes.count ? state.processes[Int(id)] : nil
+    }
+  }
+
+  public var count: Int { state.withLock { $0.live } }
+
+  /// All processes by id.
+  public func all() -> [Process] {
+    var list: [Process] = []
+    list.reserveCapacity(count + 16)
+    state.withLock { state in
+      for case let process? in state.processes { list.append(process) }
+    }
+    return list.sorted { $0.id < $1.id }
+  }
+}

@@ -1,0 +1,101 @@
+import Machine
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// One system call: its arguments and who makes it.
+public struct Call {
+  let frame: UserFrame
+  let task: Task
+  var process: Process { task.process }
+
+  var a: UInt32 { frame.ebx }
+  var b: UInt32 { frame.ecx }
+  var c: UInt32 { frame.edx }
+  var d: UInt32 { frame.esi }
+  var e: UInt32 { frame.edi }
+  var f: UInt32 { frame.ebp }
+
+  /// A signed argument.
+  func int(_ value: UInt32) -> Int32 { Int32(bitPattern: value) }
+  /// A 64-bit argument in two registers, low word first.
+  func long(_ low: UInt32, _ high: UInt32) -> UInt64 { UInt64(high) << 32 | UInt64(low) }
+  /// A byte count; sizes with the top bit set are errors as on Linux.
+  func size(_ value: UInt32) throws(Errno) -> Int {
+    guard value <= 0x7FFF_FFFF else { throw .invalidArgument }
+    return Int(min(value, 0x7FFF_F000))
+  }
+
+  func description(_ number: UInt32) throws(Errno) -> FileDescription { try process.description(int(number)) }
+
+  /// A path argument.
+  func path(_ address: UInt32) throws(Errno) -> [UInt8] { try UserMemory.string(address) }
+
+  static var atCurrentDirectory: Int32 { -100 }
+
+  /// The place a path names, relative to a directory descriptor.
+  func resolve(at directory: UInt32, _ address: UInt32, follow: Bool = true) throws(Errno) -> Path {
+    let text = try path(address)
+    return try resolve(at: directory, text: text, follow: follow)
+  }
+
+  func resolve(at directory: UInt32, text: [UInt8], follow: Bool) throws(Errno) -> Path {
+    var context = process.pathContext
+    if text.first != 47, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
+    var walk = PathWalk(context)
+    return try walk.resolve(text, follow: follow)
+  }
+
+  func resolveParent(at directory: UInt32, _ address: UInt32) throws(Errno) -> ParentAndName {
+    let text = try path(address)
+    var context = process.pathContext
+    if text.first != 47, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
+    var walk = PathWalk(context)
+    return try walk.resolveParent(text)
+  }
+
+  private func directoryPath(_ number: UInt32) throws(Errno) -> Path {
+    guard let path = try description(number).path else { throw .notDirectory }
+    guard try path.inode().isDirectory else { throw .notDirectory }
+    return path
+  }
+
+  /// `struct timespec`: 32-bit or 64-bit seconds; nil for a null pointer. In nanoseconds.
+  func timespec(_ address: UInt32, wide: Bool) throws(Errno) -> UInt64? {
+    if address == 0 { return nil }
+    let seconds: Int64
+    let nanoseconds: UInt32
+    if wide {
+      seconds = Int64(bitPattern: try UserMemory.read64(address))
+      nanoseconds = try UserMemory.read32(address &+ 8)
+    } else {
+      seconds = Int64(Int32(bitPattern: try UserMemory.read32(address)))
+      nanoseconds = try UserMemory.read32(address &+ 4)
+    }
+    guard seconds >= 0, nanoseconds < 1_000_000_000 else { throw .invalidArgument }
+    return UInt64(min(seconds, 4_000_000_000)) * 1_000_000_000 + UInt64(nanoseconds)
+  }
+
+  func putTimespec(_ nanoseconds: UInt64, to address: UInt32, wide: Bool) throws(Errno) {
+    let seconds = nanoseconds / 1_000_000_000
+    let rest = UInt32(nanoseconds % 1_000_000_000)
+    if wide {
+      try UserMemory.write64(seconds, to: address)
+      try UserMemory.write64(UInt64(rest), to: address &+ 8)
+    } else {
+      try UserMemory.write32(UInt32(truncatingIfNeeded: seconds), to: address)
+      try UserMemory.write32(rest, to: address &+ 4)
+    }
+  }
+
+  func requireSuperuser() throws(Errno) {
+    if !process.who.isSuperuser { throw .notPermitted }
+  }
+}
+
+extension UInt32 {
+  /// A non-negative count as a call's result.
+  init(result: Int) { self = UInt32(truncatingIfNeeded: result) }
+}

@@ -1,0 +1,424 @@
+import Machine
+import Primitives
+import Processes
+import Signals
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// Opening, reading, writing, positions, descriptors.
+extension Call {
+  static var cwd: UInt32 { UInt32(bitPattern: atCurrentDirectory) }
+
+  func open(_ directory: UInt32, _ address: UInt32, flags: UInt32, mode: UInt32) throws(Errno) -> UInt32 {
+    let text = try path(address)
+    let description = try openDescription(directory, text, flags: flags, mode: mode)
+    do throws(Errno) {
+      return UInt32(
+        bitPattern: try process.install(description, closeOnExec: flags & OpenFlags.closeOnExec != 0))
+    } catch {
+      description.abandon()
+      throw error
+    }
+  }
+
+  private func openDescription(_ directory: UInt32, _ text: [UInt8], flags: UInt32, mode: UInt32) throws(Errno)
+    -> FileDescription
+  {
+    let who = process.who
+    var follow = flags & OpenFlags.noFollow == 0
+    var made = false
+    var place: Path
+    if flags & OpenFlags.create != 0 {
+      if flags & OpenFlags.exclusive != 0 { follow = false }
+      (place, made) = try createOrFind(directory, text, flags, mode, follow: follow, who)
+    } else {
+      place = try resolve(at: directory, text: text, follow: follow)
+    }
+    let inode = try place.inode()
+    if inode.isLink, flags & OpenFlags.path == 0 { throw .tooManySymbolicLinkLevels }
+    if flags & OpenFlags.directory != 0, !inode.isDirectory { throw .notDirectory }
+    let access = flags & OpenFlags.accessMask
+    if inode.isDirectory, access != 0 || flags & OpenFlags.create != 0 { throw .isDirectory }
+    if flags & OpenFlags.path == 0, !made {
+      let wanted: UInt32 = access == 0 ? 4 : access == OpenFlags.writeOnly ? 2 : 6
+      try inode.check(wanted, who)
+    }
+    if access != 0, place.mount.isReadOnly, inode.isRegular { throw .readOnlyFileSystem }
+    if flags & OpenFlags.truncate != 0, inode.isRegular, !made, flags & OpenFlags.path == 0 {
+      if access == 0 { try inode.check(2, who) }
+      try inode.truncate(to: 0)
+    }
+    return try FileDescription.open(place, flags: flags)
+  }
+
+  private func createOrFind(
+    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, follow: Bool, _ who: Credentials
+  ) throws(Errno) -> (Path, Bool) {
+    do throws(Errno) {
+      let found = try resolve(at: directory, text: text, follow: follow)
+      if flags & OpenFlags.exclusive != 0 { throw Errno.fileExists }
+      return (found, false)
+    } catch {
+      if error != .noSuchFileOrDirectory { throw error }
+    }
+    var context = process.pathContext
+    if text.first != 47, int(directory) != Self.atCurrentDirectory, let base = try description(directory).path {
+      context.directory = base
+    }
+    var walk = PathWalk(context)
+    let place = try walk.resolveParent(text)
+    if place.wantsDirectory { throw .isDirectory }
+    if place.name.isEmpty || place.name == [46] || place.name == [46, 46] { throw .isDirectory }
+    let umask = process.files.withLock { $0.umask }
+    let attributes = newAttributes(Mode.regular | mode & 0o7777 & ~umask, in: place.parent)
+    do throws(Errno) {
+      let made = try Names.create(place, who) { directory throws(Errno) in
+        try directory.fileSystem.create(place.name, in: directory, attributes)
+      }
+      return (made, true)
+    } catch {
+      // Somebody else made it meanwhile, or it is a link that leads nowhere yet.
+      if error == .fileExists, flags & OpenFlags.exclusive == 0 {
+        return (try resolve(at: directory, text: text, follow: follow), false)
+      }
+      throw error
+    }
+  }
+
+  /// Owner and group for something new: a set-group-id directory passes its group on.
+  func newAttributes(_ mode: UInt32, in parent: Path) -> Attributes {
+    let who = process.who
+    var attributes = Attributes(mode: mode, owner: who.euid, group: who.egid)
+    if let directory = parent.dentry.inode {
+      directory.attributes.withLock {
+        if $0.mode & Mode.setGroup != 0 {
+          attributes.group = $0.group
+          if mode & Mode.typeMask == Mode.directory { attributes.mode |= Mode.setGroup }
+        }
+      }
+    }
+    return attributes
+  }
+
+  func close() throws(Errno) -> UInt32 {
+    try process.close(int(a))
+    return 0
+  }
+
+  func closeRange() throws(Errno) -> UInt32 {
+    if a > b || c & ~4 != 0 { throw .invalidArgument }
+    let (first, last) = (a, b)
+    let numbers = process.descriptors.withLock { $0.numbers }.filter { UInt32($0) >= first && UInt32($0) <= last }
+    for number in numbers {
+      if c & 4 != 0 { process.descriptors.withLock { $0.setCloseOnExec(number, true) } } else { try? process.close(number) }
+    }
+    return 0
+  }
+
+  func read() throws(Errno) -> UInt32 {
+    var buffer = UserBuffer(b, try size(c))
+    return UInt32(result: try description(a).read(&buffer))
+  }
+
+  func write() throws(Errno) -> UInt32 {
+    var buffer = UserBuffer(b, try size(c))
+    return UInt32(result: try writeOrSignal(try description(a), &buffer))
+  }
+
+  /// A write to a broken pipe also raises SIGPIPE. SPEC: POSIX.1-2024 write() EPIPE.
+  private func writeOrSignal(_ description: FileDescription, _ buffer: inout UserBuffer) throws(Errno) -> Int {
+    do throws(Errno) { return try description.write(&buffer) } catch {
+      if error == .brokenPipe { task.process.send(.init(.pipe), to: task) }
+      throw error
+    }
+  }
+
+  /// The segments of `struct iovec[count]`. SPEC: readv(2).
+  private func vectors(_ address: UInt32, _ count: UInt32) throws(Errno) -> [UserBuffer] {
+    guard count <= 1024 else { throw .invalidArgument }
+    var result: [UserBuffer] = []
+    var total: UInt64 = 0
+    for index in 0..<count {
+      let base = try UserMemory.read32(address &+ index * 8)
+      let length = try UserMemory.read32(address &+ index * 8 &+ 4)
+      total += UInt64(length)
+      guard length <= 0x7FFF_FFFF, total <= 0x7FFF_FFFF else { throw .invalidArgument }
+      result.append(UserBuffer(base, Int(length)))
+    }
+    return result
+  }
+
+  func readVector() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    return try transfer(try vectors(b, c)) { buffer throws(Errno) in try description.read(&buffer) }
+  }
+
+  func writeVector() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    return try transfer(try vectors(b, c)) { buffer throws(Errno) in try writeOrSignal(description, &buffer) }
+  }
+
+  private func transfer(_ segments: [UserBuffer], _ body: (inout UserBuffer) throws(Errno) -> Int) throws(Errno) -> UInt32 {
+    var total = 0
+    for var segment in segments where segment.count > 0 {
+      let wanted = segment.count
+      let count: Int
+      do throws(Errno) { count = try body(&segment) } catch {
+        if total > 0 { break }
+        throw error
+      }
+      total += count
+      if count < wanted { break }
+    }
+    return UInt32(result: total)
+  }
+
+  private func positional(_ write: Bool) throws(Errno) -> FileDescription {
+    let description = try description(a)
+    guard description.file.isSeekable else { throw .illegalSeek }
+    guard write ? description.isWritable : description.isReadable else { throw .badFileDescriptor }
+    if Int32(bitPattern: e) < 0 { throw .invalidArgument }
+    return description
+  }
+
+  func pread() throws(Errno) -> UInt32 {
+    let description = try positional(false)
+    var buffer = UserBuffer(b, try size(c))
+    return UInt32(result: try description.file.read(&buffer, at: long(d, e), description))
+  }
+
+  func pwrite() throws(Errno) -> UInt32 {
+    let description = try positional(true)
+    var buffer = UserBuffer(b, try size(c))
+    return UInt32(result: try description.file.write(&buffer, at: long(d, e), description).0)
+  }
+
+  func preadVector(write: Bool) throws(Errno) -> UInt32 {
+    let description = try positional(write)
+    var offset = long(d, e)
+    return try transfer(try vectors(b, c)) { buffer throws(Errno) in
+      let count = try write
+        ? description.file.write(&buffer, at: offset, description).0 : description.file.read(&buffer, at: offset, description)
+      offset += UInt64(count)
+      return count
+    }
+  }
+
+  private func seek(_ description: FileDescription, _ offset: Int64, _ whence: UInt32) throws(Errno) -> UInt64 {
+    guard description.file.isSeekable else { throw .illegalSeek }
+    let size = description.inode?.size ?? 0
+    return try description.seek { current throws(Errno) in
+      let base: Int64
+      switch whence {
+      case 0: base = 0
+      case 1: base = Int64(current)
+      case 2: base = Int64(size)
+      case 3, 4:  // SEEK_DATA, SEEK_HOLE: everything up to the end is data
+        guard offset >= 0, UInt64(offset) < size else { throw .noSuchAddressOrDevice }
+        return whence == 3 ? UInt64(offset) : size
+      default: throw .invalidArgument
+      }
+      let (sum, overflow) = base.addingReportingOverflow(offset)
+      guard !overflow, sum >= 0 else { throw overflow ? .overflow : .invalidArgument }
+      return UInt64(sum)
+    }
+  }
+
+  func lseek() throws(Errno) -> UInt32 {
+    let position = try seek(try description(a), Int64(int(b)), c)
+    guard let result = UInt32(exactly: position), result <= 0x7FFF_FFFF else { throw .overflow }
+    return result
+  }
+
+  func llseek() throws(Errno) -> UInt32 {
+    let position = try seek(try description(a), Int64(bitPattern: long(c, b)), e)
+    try UserMemory.write64(position, to: d)
+    return 0
+  }
+
+  func duplicate() throws(Errno) -> UInt32 {
+    UInt32(bitPattern: try process.install(try description(a), closeOnExec: false))
+  }
+
+  func duplicate2(flags: UInt32, same: Bool) throws(Errno) -> UInt32 {
+    let description = try description(a)
+    if a == b {
+      if same { return a }
+      throw .invalidArgument
+    }
+    if flags & ~OpenFlags.closeOnExec != 0 { throw .invalidArgument }
+    let target = int(b)
+    let old = try process.descriptors.withLock { table throws(Errno) in
+      try table.replace(target, with: description, closeOnExec: flags != 0)
+    }
+    old?.drop()
+    return b
+  }
+
+  func pipe(flags: UInt32) throws(Errno) -> UInt32 {
+    if flags & ~(OpenFlags.closeOnExec | OpenFlags.nonBlocking | OpenFlags.direct) != 0 { throw .invalidArgument }
+    let close = flags & OpenFlags.closeOnExec != 0
+    let (reader, writer) = Pipe.make(flags: flags)
+    let first: Int32
+    do throws(Errno) { first = try process.install(reader, closeOnExec: close) } catch {
+      reader.abandon()
+      writer.abandon()
+      throw error
+    }
+    let second: Int32
+    do throws(Errno) { second = try process.install(writer, closeOnExec: close) } catch {
+      try? process.close(first)
+      writer.abandon()
+      throw error
+    }
+    do throws(Errno) {
+      try UserMemory.write32(UInt32(bitPattern: first), to: a)
+      try UserMemory.write32(UInt32(bitPattern: second), to: a &+ 4)
+    } catch {
+      try? process.close(first)
+      try? process.close(second)
+      throw error
+    }
+    return 0
+  }
+
+  func fcntl() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    let number = int(a)
+    switch b {
+    case 0, 1030:  // F_DUPFD, F_DUPFD_CLOEXEC
+      guard c < 0x10_0000 else { throw .invalidArgument }
+      return UInt32(bitPattern: try process.install(description, closeOnExec: b != 0, minimum: Int(c)))
+    case 1: return process.descriptors.withLock { $0.isCloseOnExec(number) } ? 1 : 0
+    case 2:
+      let close = c & 1 != 0
+      process.descriptors.withLock { $0.setCloseOnExec(number, close) }
+      return 0
+    case 3: return description.flags | OpenFlags.largeFile
+    case 4:
+      let settable = OpenFlags.append | OpenFlags.nonBlocking | OpenFlags.direct | OpenFlags.noAccessTime
+      description.flags = description.flags & ~settable | c & settable
+      return 0
+    case 1032: return 65536  // F_GETPIPE_SZ
+    default: throw .invalidArgument
+    }
+  }
+
+  func ioctl() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    switch b {
+    case 0x5421:  // FIONBIO
+      let on = try UserMemory.read32(c) != 0
+      description.flags = on ? description.flags | OpenFlags.nonBlocking : description.flags & ~OpenFlags.nonBlocking
+      return 0
+    case 0x5451, 0x5450:  // FIOCLEX, FIONCLEX
+      let (number, close) = (int(a), b == 0x5451)
+      process.descriptors.withLock { $0.setCloseOnExec(number, close) }
+      return 0
+    case 0x541B where description.inode?.isRegular == true:  // FIONREAD
+      let position = try description.seek { $0 }
+      let size = description.inode?.size ?? 0
+      try UserMemory.write32(UInt32(clamping: size > position ? size - position : 0), to: c)
+      return 0
+    default: return UInt32(bitPattern: try description.file.control(b, c, description))
+    }
+  }
+
+  /// getdents64, or getdents with its type byte behind the name. SPEC: getdents(2).
+  func getdents(wide: Bool) throws(Errno) -> UInt32 {
+    let description = try description(a)
+    guard let inode = description.inode, inode.isDirectory else { throw .notDirectory }
+    let room = try size(c)
+    var bytes: [UInt8] = []
+    var tooSmall = false
+    _ = try description.seek { position throws(Errno) in
+      var next = position
+      try inode.mutex.withLock { _ throws(Errno) in
+        try inode.fileSystem.list(inode, from: position) { entry in
+          let length = wide ? (19 + entry.name.count + 1 + 7) & ~7 : (10 + entry.name.count + 2 + 3) & ~3
+          if bytes.count + length > room {
+            tooSmall = bytes.isEmpty
+            return false
+          }
+          Self.append(entry, length: length, wide: wide, to: &bytes)
+          next = entry.next
+          return bytes.count < 65536
+        }
+      }
+      return next
+    }
+    if tooSmall { throw .invalidArgument }
+    if !bytes.isEmpty { try UserMemory.write(bytes.span, to: b) }
+    return UInt32(result: bytes.count)
+  }
+
+  private static func append(_ entry: DirectoryEntry, length: Int, wide: Bool, to bytes: inout [UInt8]) {
+    let start = bytes.count
+    for _ in 0..<length { bytes.append(0) }
+    var out = bytes.mutableSpan
+    let type = UInt8(truncatingIfNeeded: entry.type >> 12)
+    if wide {
+      out.put64(entry.inode, at: start)
+      out.put64(entry.next, at: start + 8)
+      out.put16(UInt16(length), at: start + 16)
+      out[start + 18] = type
+    } else {
+      out.put32(UInt32(truncatingIfNeeded: entry.inode), at: start)
+      out.put32(UInt32(truncatingIfNeeded: entry.next), at: start + 4)
+      out.put16(UInt16(length), at: start + 8)
+      out[start + length - 1] = type
+    }
+    let name = start + (wide ? 19 : 10)
+    for index in entry.name.indices { out[name + index] = entry.name[index] }
+  }
+
+  /// Truncates by path or descriptor.
+  func truncate(_ size: UInt64) throws(Errno) -> UInt32 {
+    if Int64(bitPattern: size) < 0 { throw .invalidArgument }
+    let path = try resolve(at: Self.cwd, a)
+    let inode = try path.inode()
+    if inode.isDirectory { throw .isDirectory }
+    guard inode.isRegular else { throw .invalidArgument }
+    try inode.check(2, process.who)
+    if path.mount.isReadOnly { throw .readOnlyFileSystem }
+    try inode.truncate(to: size)
+    return 0
+  }
+
+  func ftruncate(_ size: UInt64) throws(Errno) -> UInt32 {
+    if Int64(bitPattern: size) < 0 { throw .invalidArgument }
+    let description = try description(a)
+    guard description.isWritable, let inode = description.inode, inode.isRegular else { throw .invalidArgument }
+    try inode.truncate(to: size)
+    return 0
+  }
+
+  func fsync() throws(Errno) -> UInt32 {
+    guard let inode = try description(a).inode else { throw .invalidArgument }
+    try inode.writeBack()
+    try inode.fileSystem.sync(inode)
+    return 0
+  }
+
+  func sync() throws(Errno) -> UInt32 {
+    try? Mounts.sync()
+    return 0
+  }
+
+  func syncfs() throws(Errno) -> UInt32 {
+    guard let inode = try description(a).inode else { throw .badFileDescriptor }
+    try PageCache.writeBack(inode.fileSystem)
+    try inode.fileSystem.sync()
+    return 0
+  }
+}
+
+extension FileDescription {
+  /// Ends a description that never got a descriptor.
+  public func abandon() {
+    adopt()
+    drop()
+  }
+}

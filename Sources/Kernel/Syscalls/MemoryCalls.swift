@@ -1,0 +1,190 @@
+import Machine
+import Memory
+import Primitives
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// mmap and its relatives. SPEC: mmap(2), POSIX.1-2024 mmap().
+extension Call {
+  private func currentSpace() throws(Errno) -> AddressSpace {
+    guard let space = process.space else { throw .noMemory }
+    return space
+  }
+
+  func brk() throws(Errno) -> UInt32 { try currentSpace().setBreak(a) }
+
+  /// The old call with its arguments in memory; the offset is in bytes.
+  func oldMmap() throws(Errno) -> UInt32 {
+    var words: [UInt32] = []
+    for index in 0..<UInt32(6) { words.append(try UserMemory.read32(a &+ index * 4)) }
+    if words[5] & 0xFFF != 0 { throw .invalidArgument }
+    return try mmap(words[0], words[1], words[2], words[3], words[4], page: words[5] >> 12)
+  }
+
+  func mmap(_ address: UInt32, _ length: UInt32, _ protection: UInt32, _ flags: UInt32, _ file: UInt32, page: UInt32)
+    throws(Errno) -> UInt32
+  {
+    guard length > 0, let size = length.pageUp, size > 0 else { throw length == 0 ? .invalidArgument : .noMemory }
+    let type = flags & 15
+    guard type == 1 || type == 2 || type == 3 else { throw .invalidArgument }
+    let shared = type != 2
+    let space = try currentSpace()
+    var backing: MappedFile?
+    if flags & 0x20 == 0 {
+      backing = try mappable(file, shared: shared, protection)
+      guard UInt64(page) + UInt64(size >> 12) <= 1 << 32 else { throw .overflow }
+    } else if shared {
+      backing = try SharedMemory.make(size: UInt64(size))
+    }
+    let start: UInt32
+    if flags & 0x10_0010 != 0 {  // MAP_FIXED, MAP_FIXED_NOREPLACE
+      guard address & 0xFFF == 0 else { throw .invalidArgument }
+      guard address >= 0x1000, UInt64(address) + UInt64(size) <= 0xBFFF_F000 else { throw .noMemory }
+      if flags & 0x10_0000 != 0, space.state.withLock({ $0.areas.overlaps(address..<(address + size)) }) {
+        throw .fileExists
+      }
+      start = address
+    } else {
+      start = try place(space, hint: address & ~0xFFF, size: size)
+    }
+    space.map(
+      Area(
+        start: start, end: start + size, readable: protection & 1 != 0, writable: protection & 2 != 0,
+        executable: protection & 4 != 0, shared: shared, stack: flags & 0x100 != 0, backing: backing,
+        pageOffset: flags & 0x20 == 0 ? page : 0))
+    if flags & 0x8000 != 0 { populate(space, start, size, write: protection & 2 != 0) }
+    return start
+  }
+
+  private func place(_ space: AddressSpace, hint: UInt32, size: UInt32) throws(Errno) -> UInt32 {
+    if hint >= 0x1_0000, UInt64(hint) + UInt64(size) <= 0xBFF0_0000,
+      !space.state.withLock({ $0.areas.overlaps(hint..<(hint + size)) })
+    {
+      return hint
+    }
+    return try space.findGap(size: size)
+  }
+
+  private func populate(_ space: AddressSpace, _ start: UInt32, _ size: UInt32, write: Bool) {
+    var address = start
+    while address < start + size {
+      do throws(FaultFailure) { try space.resolveFault(address, write: write, execute: false) } catch { return }
+      address += 4096
+    }
+  }
+
+  private func mappable(_ number: UInt32, shared: Bool, _ protection: UInt32) throws(Errno) -> MappedFile {
+    let description = try description(number)
+    guard let inode = description.inode else { throw .operationNotSupportedByDevice }
+    guard inode.isRegular, !(inode.payload is FileNode) else {
+      throw .operationNotSupportedByDevice
+    }
+    guard description.isReadable else { throw .permissionDenied }
+    if shared, protection & 2 != 0, !description.isWritable { throw .permissionDenied }
+    return MappedFile(inode, path: description.path)
+  }
+
+  func munmap() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, b > 0, let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else {
+      throw .invalidArgument
+    }
+    try currentSpace().unmap(a..<(a + size))
+    return 0
+  }
+
+  func mprotect() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .invalidArgument }
+    if c & ~0x0100_000F != 0 { throw .invalidArgument }
+    if size == 0 { return 0 }
+    try currentSpace().protect(
+      a..<(a + size), readable: c & 1 != 0, writable: c & 2 != 0, executable: c & 4 != 0)
+    return 0
+  }
+
+  /// mremap(2): shrinks, grows in place, or moves.
+  func mremap() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, let oldSize = b.pageUp, let newSize = c.pageUp, newSize > 0, d & ~3 == 0 else {
+      throw .invalidArgument
+    }
+    let space = try currentSpace()
+    if newSize <= oldSize {
+      if newSize < oldSize { space.unmap((a + newSize)..<(a + oldSize)) }
+      return a
+    }
+    guard let area = space.state.withLock({ $0.areas.find(a) }), area.end >= a + oldSize else { throw .badAddress }
+    let grown = (a + oldSize)..<(a &+ newSize)
+    if UInt64(a) + UInt64(newSize) <= 0xBFF0_0000, !space.state.withLock({ $0.areas.overlaps(grown) }) {
+      var more = area
+      more.start = grown.lowerBound
+      more.end = grown.upperBound
+      more.pageOffset = area.page(of: a) &+ oldSize >> 12
+      space.map(more)
+      return a
+    }
+    guard d & 1 != 0 else { throw .noMemory }
+    return try space.move(a..<(a + oldSize), area, newSize: newSize)
+  }
+
+  func msync() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, let size = b.pageUp else { throw .invalidArgument }
+    let space = try currentSpace()
+    var address = a
+    while address < a &+ size {
+      guard let area = space.state.withLock({ $0.areas.find(address) }) else { throw .noMemory }
+      if area.shared, let inode = area.backing?.inode, c & 4 != 0 {
+        try inode.writeBack()
+        try inode.fileSystem.sync(inode)
+      }
+      address = area.end
+    }
+    return 0
+  }
+
+  /// madvise(2): MADV_DONTNEED drops private pages; hints change nothing.
+  func madvise() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .invalidArgument }
+    switch c {
+    case 4, 8:
+      let space = try currentSpace()
+      try space.discard(a..<(a + size))
+      return 0
+    case 0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19: return 0
+    default: throw .invalidArgument
+    }
+  }
+
+  func mincore() throws(Errno) -> UInt32 {
+    guard a & 0xFFF == 0, let size = b.pageUp else { throw .invalidArgument }
+    let space = try currentSpace()
+    var flags: [UInt8] = []
+    var address = a
+    while address < a &+ size {
+      guard space.state.withLock({ $0.areas.find(address) }) != nil else { throw .noMemory }
+      flags.append(space.table.entry(address) & 1 != 0 ? 1 : 0)
+      address += 4096
+    }
+    try UserMemory.write(flags.span, to: c)
+    return 0
+  }
+}
+
+/// Memory without a name that several processes share: a file of an internal tmpfs.
+enum SharedMemory {
+  static func make(size: UInt64) throws(Errno) -> MappedFile {
+    guard let fileSystem = SharedMemoryStore.cell.isSet ? SharedMemoryStore.cell.value.fileSystem : nil else { throw .noMemory }
+    var attributes = Attributes(mode: Mode.regular | 0o600)
+    attributes.size = size
+    attributes.links = 0
+    return MappedFile(Inode(fileSystem, number: UInt64(Random.next()), attributes: attributes), path: nil)
+  }
+}
+
+/// The file system behind anonymous shared mappings; set at boot.
+public final class SharedMemoryStore {
+  public static let cell = BootCell<SharedMemoryStore>()
+  let fileSystem: any FileSystem
+  public init(_ fileSystem: any FileSystem) { self.fileSystem = fileSystem }
+}

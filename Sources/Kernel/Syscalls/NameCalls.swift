@@ -1,0 +1,315 @@
+import Machine
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// Calls that make, remove and change names, owners, modes and times.
+extension Call {
+  private var umask: UInt32 { process.files.withLock { $0.umask } }
+
+  func mkdir(_ directory: UInt32, _ address: UInt32, mode: UInt32) throws(Errno) -> UInt32 {
+    let place = try resolveParent(at: directory, address)
+    let attributes = newAttributes(Mode.directory | mode & 0o1777 & ~umask, in: place.parent)
+    _ = try Names.create(place, process.who) { parent throws(Errno) in
+      try parent.fileSystem.create(place.name, in: parent, attributes)
+    }
+    return 0
+  }
+
+  func mknod(_ directory: UInt32, _ address: UInt32, mode: UInt32, device: UInt32) throws(Errno) -> UInt32 {
+    var mode = mode
+    if mode & Mode.typeMask == 0 { mode |= Mode.regular }
+    switch mode & Mode.typeMask {
+    case Mode.regular, Mode.fifo, Mode.socket: break
+    case Mode.character, Mode.block: try requireSuperuser()
+    case Mode.directory: throw .notPermitted
+    default: throw .invalidArgument
+    }
+    let place = try resolveParent(at: directory, address)
+    if place.wantsDirectory { throw .noSuchFileOrDirectory }
+    var attributes = newAttributes(mode & ~(umask & 0o777), in: place.parent)
+    attributes.device = DeviceNumber(rawValue: device)
+    _ = try Names.create(place, process.who) { parent throws(Errno) in
+      try parent.fileSystem.create(place.name, in: parent, attributes)
+    }
+    return 0
+  }
+
+  func unlink(_ directory: UInt32, _ address: UInt32, flags: UInt32) throws(Errno) -> UInt32 {
+    if flags & ~0x200 != 0 { throw .invalidArgument }
+    let place = try resolveParent(at: directory, address)
+    try Names.remove(place, directory: flags != 0, process.who)
+    return 0
+  }
+
+  func rename(_ oldDirectory: UInt32, _ old: UInt32, _ newDirectory: UInt32, _ new: UInt32, flags: UInt32) throws(Errno)
+    -> UInt32
+  {
+    if flags & ~1 != 0 { throw .invalidArgument }
+    let from = try resolveParent(at: oldDirectory, old)
+    let to = try resolveParent(at: newDirectory, new)
+    try Names.rename(from, to: to, noReplace: flags & 1 != 0, process.who)
+    return 0
+  }
+
+  func link(_ oldDirectory: UInt32, _ old: UInt32, _ newDirectory: UInt32, _ new: UInt32, flags: UInt32) throws(Errno)
+    -> UInt32
+  {
+    if flags & ~0x1400 != 0 { throw .invalidArgument }
+    let source = try resolve(at: oldDirectory, old, follow: flags & 0x400 != 0)
+    try Names.link(source, to: try resolveParent(at: newDirectory, new), process.who)
+    return 0
+  }
+
+  func symlink(_ target: UInt32, _ directory: UInt32, _ address: UInt32) throws(Errno) -> UInt32 {
+    let text = try path(target)
+    if text.isEmpty { throw .noSuchFileOrDirectory }
+    let place = try resolveParent(at: directory, address)
+    if place.wantsDirectory { throw .noSuchFileOrDirectory }
+    let attributes = newAttributes(Mode.link | 0o777, in: place.parent)
+    _ = try Names.create(place, process.who) { parent throws(Errno) in
+      try parent.fileSystem.symlink(place.name, in: parent, target: text, attributes)
+    }
+    return 0
+  }
+
+  func readlink(_ directory: UInt32, _ address: UInt32, _ out: UInt32, _ count: UInt32) throws(Errno) -> UInt32 {
+    guard int(count) > 0 else { throw .invalidArgument }
+    let inode = try resolve(at: directory, address, follow: false).inode()
+    guard inode.isLink else { throw .invalidArgument }
+    let text: [UInt8]
+    if let target = inode.payload as? LinkTarget {
+      text = try target.text(root: process.pathContext.root)
+    } else {
+      text = try inode.fileSystem.readLink(inode)
+    }
+    let length = min(text.count, Int(count))
+    try UserMemory.write(text, 0..<length, to: out)
+    return UInt32(length)
+  }
+
+  func chdir() throws(Errno) -> UInt32 { try setDirectory(try resolve(at: Self.cwd, a)) }
+
+  func fchdir() throws(Errno) -> UInt32 {
+    guard let path = try description(a).path else { throw .notDirectory }
+    return try setDirectory(path)
+  }
+
+  private func setDirectory(_ path: Path) throws(Errno) -> UInt32 {
+    let inode = try path.inode()
+    guard inode.isDirectory else { throw .notDirectory }
+    try inode.check(1, process.who)
+    path.pin()
+    let old = process.files.withLock { files in
+      let old = files.directory
+      files.directory = path
+      return old
+    }
+    old.unpin()
+    return 0
+  }
+
+  func chroot() throws(Errno) -> UInt32 {
+    let path = try resolve(at: Self.cwd, a)
+    guard try path.inode().isDirectory else { throw .notDirectory }
+    try requireSuperuser()
+    path.pin()
+    let old = process.files.withLock { files in
+      let old = files.root
+      files.root = path
+      return old
+    }
+    old.unpin()
+    return 0
+  }
+
+  func getcwd() throws(Errno) -> UInt32 {
+    let context = process.pathContext
+    if context.directory.dentry.inode == nil { throw .noSuchFileOrDirectory }
+    var text = context.directory.text(root: context.root) ?? Array("(unreachable)/".utf8)
+    text.append(0)
+    guard text.count <= Int(min(b, 0x7FFF_FFFF)) else { throw .outOfRange }
+    try UserMemory.write(text.span, to: a)
+    return UInt32(text.count)
+  }
+
+  // MARK: Modes, owners, times
+
+  private func change(_ path: Path?, _ inode: Inode) throws(Errno) {
+    if let path, path.mount.isReadOnly { throw .readOnlyFileSystem }
+  }
+
+  func chmod(_ path: Path?, _ inode: Inode, mode: UInt32) throws(Errno) -> UInt32 {
+    try change(path, inode)
+    let who = process.who
+    let owner = inode.attributes.withLock { $0.owner }
+    guard who.euid == 0 || who.euid == owner else { throw .notPermitted }
+    try inode.update { attributes in
+      var bits = mode & 0o7777
+      if who.euid != 0, !who.isMember(of: attributes.group) { bits &= ~Mode.setGroup }
+      attributes.mode = attributes.mode & ~0o7777 | bits
+    }
+    return 0
+  }
+
+  func chmod(at directory: UInt32, _ address: UInt32, mode: UInt32) throws(Errno) -> UInt32 {
+    let path = try resolve(at: directory, address)
+    return try chmod(path, try path.inode(), mode: mode)
+  }
+
+  func fchmod() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    guard let inode = description.inode else { throw .invalidArgument }
+    return try chmod(description.path, inode, mode: b)
+  }
+
+  /// Owner and group; .max leaves one as it is. SPEC: POSIX.1-2024 chown().
+  func chown(_ path: Path?, _ inode: Inode, owner: UInt32, group: UInt32) throws(Errno) -> UInt32 {
+    try change(path, inode)
+    let who = process.who
+    let current = inode.attributes.withLock { ($0.owner, $0.group) }
+    if who.euid != 0 {
+      guard who.euid == current.0, owner == .max || owner == current.0,
+        group == .max || who.isMember(of: group) || group == current.1
+      else { throw .notPermitted }
+    }
+    try inode.update { attributes in
+      if owner != .max { attributes.owner = owner }
+      if group != .max { attributes.group = group }
+      if attributes.mode & Mode.typeMask == Mode.regular {
+        attributes.mode &= ~Mode.setUser
+        if attributes.mode & 0o010 != 0 { attributes.mode &= ~Mode.setGroup }
+      }
+    }
+    return 0
+  }
+
+  func chown(at directory: UInt32, _ address: UInt32, owner: UInt32, group: UInt32, flags: UInt32) throws(Errno) -> UInt32 {
+    if flags & ~0x1100 != 0 { throw .invalidArgument }
+    let text = try path(address)
+    if text.isEmpty, flags & 0x1000 != 0 {
+      let description = try description(directory)
+      guard let inode = description.inode else { throw .invalidArgument }
+      return try chown(description.path, inode, owner: owner, group: group)
+    }
+    let path = try resolve(at: directory, text: text, follow: flags & 0x100 == 0)
+    return try chown(path, try path.inode(), owner: owner, group: group)
+  }
+
+  func fchown() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    guard let inode = description.inode else { throw .invalidArgument }
+    return try chown(description.path, inode, owner: b, group: c)
+  }
+
+  /// utimensat: nil times mean now; UTIME_NOW and UTIME_OMIT per time. SPEC: POSIX.1-2024 futimens().
+  func utimens(_ directory: UInt32, _ address: UInt32, _ times: UInt32, flags: UInt32, wide: Bool) throws(Errno) -> UInt32 {
+    let inode: Inode
+    if address == 0 {
+      guard let found = try description(directory).inode else { throw .invalidArgument }
+      inode = found
+    } else {
+      inode = try resolve(at: directory, address, follow: flags & 0x100 == 0).inode()
+    }
+    var values: [Int64?] = []
+    let now = Clock.realtime
+    var explicit = false
+    for index in 0..<UInt32(2) {
+      if times == 0 {
+        values.append(now)
+        continue
+      }
+      let at = times &+ index * (wide ? 16 : 8)
+      let seconds = wide ? Int64(bitPattern: try UserMemory.read64(at)) : Int64(int(try UserMemory.read32(at)))
+      let nanoseconds = try UserMemory.read32(at &+ (wide ? 8 : 4))
+      switch nanoseconds {
+      case 0x3FFF_FFFF: values.append(now)
+      case 0x3FFF_FFFE: values.append(nil)
+      case 0..<1_000_000_000:
+        explicit = true
+        values.append(seconds &* 1_000_000_000 &+ Int64(nanoseconds))
+      default: throw .invalidArgument
+      }
+    }
+    return try setTimes(inode, values[0], values[1], explicit: explicit)
+  }
+
+  func setTimes(_ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
+    let who = process.who
+    let owner = inode.attributes.withLock { $0.owner }
+    if who.euid != 0, who.euid != owner {
+      if explicit { throw .notPermitted }
+      try inode.check(2, who)
+    }
+    try inode.update { attributes in
+      if let access { attributes.accessTime = access }
+      if let modification { attributes.modificationTime = modification }
+    }
+    return 0
+  }
+
+  /// utime (seconds) and utimes (microseconds).
+  func utime(microseconds: Bool) throws(Errno) -> UInt32 {
+    let inode = try resolve(at: Self.cwd, a).inode()
+    if b == 0 { return try setTimes(inode, Clock.realtime, Clock.realtime, explicit: false) }
+    var values: [Int64] = []
+    for index in 0..<UInt32(2) {
+      if microseconds {
+        let seconds = Int64(int(try UserMemory.read32(b &+ index * 8)))
+        values.append(seconds * 1_000_000_000 + Int64(int(try UserMemory.read32(b &+ index * 8 &+ 4))) * 1000)
+      } else {
+        values.append(Int64(int(try UserMemory.read32(b &+ index * 4))) * 1_000_000_000)
+      }
+    }
+    return try setTimes(inode, values[0], values[1], explicit: true)
+  }
+
+  // MARK: Mounts
+
+  func mount() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    let source = a == 0 ? [] : try path(a)
+    let target = try resolve(at: Self.cwd, b)
+    let flags = d & 0xFFFF  // old programs put a magic number in the upper half
+    if flags & MountFlags.remount != 0 {
+      guard target.dentry === target.mount.root else { throw .invalidArgument }
+      if flags & MountFlags.readOnly != 0 { try Mounts.sync() }
+      Mounts.remount(target.mount, flags: flags & 15)
+      return 0
+    }
+    if flags & MountFlags.move != 0 {
+      let from = try resolve(at: Self.cwd, text: source, follow: true)
+      guard from.dentry === from.mount.root else { throw .invalidArgument }
+      Mounts.move(from.mount, to: target)
+      return 0
+    }
+    if flags & MountFlags.bind != 0 {
+      let from = try resolve(at: Self.cwd, text: source, follow: true)
+      from.pin()
+      try Mounts.add(Mount(from.mount.fileSystem, root: from.dentry, source: source, flags: flags & 15), at: target)
+      return 0
+    }
+    let type = try path(c)
+    let fileSystem = try FileSystemTypes.make(type, source: source, readOnly: flags & 1 != 0, context: process.pathContext)
+    try Mounts.add(Mount(fileSystem, source: source, flags: flags & 15), at: target)
+    return 0
+  }
+
+  func unmount(flags: UInt32) throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    let target = try resolve(at: Self.cwd, a)
+    guard target.dentry === target.mount.root else { throw .invalidArgument }
+    try Mounts.remove(target.mount, lazy: flags & 2 != 0)
+    return 0
+  }
+}
+
+extension LinkTarget {
+  /// What readlink says.
+  func text(root: Path) throws(Errno) -> [UInt8] {
+    if let fixed = fixedText() { return fixed }
+    return try resolve().text(root: root) ?? Array("(unreachable)".utf8)
+  }
+}

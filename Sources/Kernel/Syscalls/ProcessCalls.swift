@@ -1,0 +1,483 @@
+import CMachine
+import Machine
+import Processes
+import Signals
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Processes, threads, families, credentials.
+extension Call {
+  func exit() -> UInt32 {
+    task.exitStatus = (a & 0xFF) << 8
+    task.needsAttention = true
+    return 0
+  }
+
+  func exitGroup() -> UInt32 {
+    task.terminateGroup(status: (a & 0xFF) << 8)
+    task.needsAttention = true
+    return 0
+  }
+
+  func fork() throws(Errno) -> UInt32 { try clone(flags: 17, stack: 0, parentID: 0, tls: 0, childID: 0) }
+  func vfork() throws(Errno) -> UInt32 {
+    try clone(flags: 17 | CloneFlags.vfork | CloneFlags.memory, stack: 0, parentID: 0, tls: 0, childID: 0)
+  }
+
+  func clone3() throws(Errno) -> UInt32 {
+    guard b >= 64 else { throw .invalidArgument }
+    var words: [UInt64] = []
+    for index in 0..<UInt32(8) { words.append(try UserMemory.read64(a &+ index * 8)) }
+    guard words[0] >> 32 == 0 else { throw .invalidArgument }
+    let flags = UInt32(truncatingIfNeeded: words[0]) | UInt32(truncatingIfNeeded: words[4]) & 0xFF
+    let stack = words[5] == 0 ? 0 : UInt32(truncatingIfNeeded: words[5] &+ words[6])
+    return try clone(
+      flags: flags, stack: stack, parentID: UInt32(truncatingIfNeeded: words[3]),
+      tls: UInt32(truncatingIfNeeded: words[7]), childID: UInt32(truncatingIfNeeded: words[2]))
+  }
+
+  /// clone(2): a thread, or a process that shares what the flags say.
+  func clone(flags: UInt32, stack: UInt32, parentID: UInt32, tls: UInt32, childID: UInt32) throws(Errno) -> UInt32 {
+    let isThread = flags & CloneFlags.thread != 0
+    let shares = CloneFlags.memory | CloneFlags.signalHandlers
+    if isThread, flags & shares != shares { throw .invalidArgument }
+    if flags & CloneFlags.signalHandlers != 0, flags & CloneFlags.memory == 0 { throw .invalidArgument }
+    if !isThread, flags & CloneFlags.memory != 0, flags & CloneFlags.vfork == 0 { throw .invalidArgument }
+    if !isThread, flags & (CloneFlags.files | CloneFlags.signalHandlers) != 0 { throw .invalidArgument }
+    var descriptor: UInt64 = 0
+    if flags & CloneFlags.setTLS != 0 { descriptor = try TLS.descriptor(at: tls).1 }
+    let child =
+      isThread
+      ? try process.addThread(from: task)
+      : try process.fork(
+        from: task, shareMemory: flags & CloneFlags.memory != 0, exitSignal: UInt8(flags & 0xFF))
+    if flags & CloneFlags.setTLS != 0 {
+      let entry = try TLS.descriptor(at: tls).0
+      TLS.set(entry, descriptor, of: child)
+    }
+    var registers = frame.registers
+    registers.eax = 0
+    if stack != 0 { registers.esp = stack }
+    child.prepareUser(registers)
+    if flags & CloneFlags.childClearID != 0 { child.clearChildID = childID }
+    if flags & CloneFlags.parentSetID != 0 { try? UserMemory.write32(UInt32(bitPattern: child.id), to: parentID) }
+    if flags & CloneFlags.childSetID != 0 { setChildID(child, childID) }
+    let childProcess = child.process
+    let id = child.id
+    Scheduler.begin(child)
+    if flags & CloneFlags.vfork != 0 {
+      let _: Bool? = try? childProcess.vforkEvent.wait(interruptible: false, reason: "vfork") {
+        childProcess.vforkDone.load(ordering: .acquiring) ? true : nil
+      }
+    }
+    return UInt32(bitPattern: id)
+  }
+
+  /// CLONE_CHILD_SETTID: into the child's memory, before it runs.
+  private func setChildID(_ child: Task, _ address: UInt32) {
+    if child.process === process {
+      try? UserMemory.write32(UInt32(bitPattern: child.id), to: address)
+    } else if let space = child.process.space {
+      space.store32(UInt32(bitPattern: child.id), at: address)
+    }
+  }
+
+  func execve(_ directory: UInt32, _ address: UInt32, _ argv: UInt32, _ envp: UInt32) throws(Errno) -> UInt32 {
+    let name = try path(address)
+    let place = try resolve(at: directory, text: name, follow: true)
+    var budget = 2 << 20
+    let arguments = try strings(argv, &budget)
+    let environment = try strings(envp, &budget)
+    var execution = Execution(
+      task, path: place, name: name, arguments: arguments.isEmpty ? [[]] : arguments, environment: environment)
+    try execution.run(frame)
+    return 0
+  }
+
+  private func strings(_ list: UInt32, _ budget: inout Int) throws(Errno) -> [[UInt8]] {
+    if list == 0 { return [] }
+    var result: [[UInt8]] = []
+    var at = list
+    while true {
+      let pointer = try UserMemory.read32(at)
+      if pointer == 0 { return result }
+      let string: [UInt8]
+      do throws(Errno) { string = try UserMemory.string(pointer, limit: 131072) } catch {
+        throw error == .fileNameTooLong ? .argListTooLong : error
+      }
+      budget -= string.count + 5
+      if budget < 0 { throw .argListTooLong }
+      result.append(string)
+      at &+= 4
+    }
+  }
+
+  func wait4(_ id: Int32, _ status: UInt32, _ options: UInt32, _ usage: UInt32) throws(Errno) -> UInt32 {
+    if options & ~0xE000_000B != 0 { throw .invalidArgument }
+    let target: Process.WaitTarget
+    switch id {
+    case -1: target = .any
+    case 0: target = .group(ProcessTable.shared.withTree { process.tree.group })
+    case ..<0: target = .group(0 &- id)
+    default: target = .process(id)
+    }
+    guard let result = try process.wait(
+      target, noHang: options & 1 != 0, stopped: options & 2 != 0, continued: options & 8 != 0)
+    else { return 0 }
+    if status != 0 { try UserMemory.write32(result.status, to: status) }
+    if usage != 0 { try UserMemory.zero(usage, count: 72) }
+    return UInt32(bitPattern: result.id)
+  }
+
+  /// waitid(2): fills a siginfo_t.
+  func waitid() throws(Errno) -> UInt32 {
+    let target: Process.WaitTarget
+    switch a {
+    case 0: target = .any
+    case 1: target = .process(int(b))
+    case 2: target = .group(b == 0 ? ProcessTable.shared.withTree { process.tree.group } : int(b))
+    default: throw .invalidArgument
+    }
+    if d & 0xE == 0 || d & ~0x0100_000F != 0 { throw .invalidArgument }
+    let result = try process.wait(
+      target, noHang: d & 1 != 0, exited: d & 4 != 0, stopped: d & 2 != 0, continued: d & 8 != 0, keep: d & 0x0100_0000 != 0)
+    if c == 0 { return 0 }
+    try UserMemory.zero(c, count: 128)
+    guard let result else { return 0 }
+    let status = result.status
+    let (code, value): (UInt32, UInt32) =
+      status == 0xFFFF
+      ? (6, 18) : status & 0xFF == 0x7F ? (5, status >> 8) : status & 0x7F == 0 ? (1, status >> 8) : (status & 0x80 != 0 ? 3 : 2, status & 0x7F)
+    try UserMemory.write32(17, to: c)
+    try UserMemory.write32(code, to: c &+ 8)
+    try UserMemory.write32(UInt32(bitPattern: result.id), to: c &+ 12)
+    try UserMemory.write32(result.user, to: c &+ 16)
+    try UserMemory.write32(value, to: c &+ 20)
+    return 0
+  }
+
+  func getppid() -> UInt32 { UInt32(bitPattern: ProcessTable.shared.withTree { process.tree.parent?.id ?? 0 }) }
+
+  // MARK: Groups and sessions
+
+  private func find(_ id: UInt32) throws(Errno) -> Process {
+    if id == 0 { return process }
+    guard let found = ProcessTable.shared.find(int(id)) else { throw .noSuchProcess }
+    return found
+  }
+
+  func getpgid(_ id: UInt32) throws(Errno) -> UInt32 {
+    let target = try find(id)
+    return UInt32(bitPattern: ProcessTable.shared.withTree { target.tree.group })
+  }
+
+  func getsid() throws(Errno) -> UInt32 {
+    let target = try find(a)
+    return UInt32(bitPattern: ProcessTable.shared.withTree { target.tree.session })
+  }
+
+  /// SPEC: POSIX.1-2024 setpgid().
+  func setpgid() throws(Errno) -> UInt32 {
+    let target = try find(a)
+    let group = b == 0 ? target.id : int(b)
+    if group < 0 { throw .invalidArgument }
+    let all = ProcessTable.shared.all()
+    try ProcessTable.shared.withTree { () throws(Errno) in
+      let isChild = target.tree.parent === process
+      guard target === process || isChild else { throw .noSuchProcess }
+      if isChild {
+        if target.tree.session != process.tree.session { throw .notPermitted }
+        if target.tree.hasExecuted { throw .permissionDenied }
+      }
+      if target.tree.session == target.id { throw .notPermitted }
+      if group != target.id {
+        guard all.contains(where: { $0.tree.group == group && $0.tree.session == process.tree.session }) else {
+          throw .notPermitted
+        }
+      }
+      target.tree.group = group
+    }
+    return 0
+  }
+
+  func setsid() throws(Errno) -> UInt32 {
+    let all = ProcessTable.shared.all()
+    try ProcessTable.shared.withTree { () throws(Errno) in
+      if all.contains(where: { $0.tree.group == process.id }) { throw .notPermitted }
+      process.tree.session = process.id
+      process.tree.group = process.id
+    }
+    process.terminal.withLock { $0 = nil }
+    return UInt32(bitPattern: process.id)
+  }
+
+  // MARK: Credentials
+
+  func setuid() throws(Errno) -> UInt32 {
+    try process.credentials.withLock { who throws(Errno) in
+      if who.euid == 0 {
+        (who.uid, who.euid, who.suid) = (a, a, a)
+      } else if a == who.uid || a == who.suid {
+        who.euid = a
+      } else {
+        throw .notPermitted
+      }
+    }
+    return 0
+  }
+
+  func setgid() throws(Errno) -> UInt32 {
+    try process.credentials.withLock { who throws(Errno) in
+      if who.euid == 0 {
+        (who.gid, who.egid, who.sgid) = (a, a, a)
+      } else if a == who.gid || a == who.sgid {
+        who.egid = a
+      } else {
+        throw .notPermitted
+      }
+    }
+    return 0
+  }
+
+  /// setresuid: .max leaves an id as it is.
+  func setresuid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
+    try process.credentials.withLock { who throws(Errno) in
+      if who.euid != 0 {
+        for id in [real, effective, saved] where id != .max && id != who.uid && id != who.euid && id != who.suid {
+          throw .notPermitted
+        }
+      }
+      if real != .max { who.uid = real }
+      if effective != .max { who.euid = effective }
+      if saved != .max { who.suid = saved }
+    }
+    return 0
+  }
+
+  func setresgid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
+    try process.credentials.withLock { who throws(Errno) in
+      if who.euid != 0 {
+        for id in [real, effective, saved] where id != .max && id != who.gid && id != who.egid && id != who.sgid {
+          throw .notPermitted
+        }
+      }
+      if real != .max { who.gid = real }
+      if effective != .max { who.egid = effective }
+      if saved != .max { who.sgid = saved }
+    }
+    return 0
+  }
+
+  func setreuid() throws(Errno) -> UInt32 {
+    let who = process.who
+    let saved = a != .max || b != .max && b != who.uid ? (b == .max ? who.euid : b) : UInt32.max
+    return try setresuid(a, b, saved)
+  }
+  func setregid() throws(Errno) -> UInt32 {
+    let who = process.who
+    let saved = a != .max || b != .max && b != who.gid ? (b == .max ? who.egid : b) : UInt32.max
+    return try setresgid(a, b, saved)
+  }
+
+  func store(_ x: UInt32, _ y: UInt32, _ z: UInt32) throws(Errno) -> UInt32 {
+    try UserMemory.write32(x, to: a)
+    try UserMemory.write32(y, to: b)
+    try UserMemory.write32(z, to: c)
+    return 0
+  }
+
+  func getgroups() throws(Errno) -> UInt32 {
+    let groups = process.who.groups
+    if a == 0 { return UInt32(groups.count) }
+    if int(a) < groups.count { throw .invalidArgument }
+    for (index, group) in groups.enumerated() { try UserMemory.write32(group, to: b &+ UInt32(index) * 4) }
+    return UInt32(groups.count)
+  }
+
+  func setgroups() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    guard a <= 65536 else { throw .invalidArgument }
+    var groups: [UInt32] = []
+    for index in 0..<a { groups.append(try UserMemory.read32(b &+ index * 4)) }
+    process.credentials.withLock { $0.groups = groups }
+    return 0
+  }
+
+  // MARK: Limits and the rest
+
+  func getrlimit(wide: Bool) throws(Errno) -> UInt32 {
+    guard a < 16 else { throw .invalidArgument }
+    let index = Int(a)
+    let limit = process.limits.withLock { $0[index] }
+    try UserMemory.write32(limit.soft == .max ? .max : UInt32(clamping: limit.soft), to: b)
+    try UserMemory.write32(limit.hard == .max ? .max : UInt32(clamping: limit.hard), to: b &+ 4)
+    return 0
+  }
+
+  private func set(_ limit: ResourceLimit, _ index: Int, of target: Process) throws(Errno) {
+    if limit.soft > limit.hard { throw .invalidArgument }
+    let superuser = process.who.isSuperuser
+    try target.limits.withLock { limits throws(Errno) in
+      if limit.hard > limits[index].hard, !superuser { throw .notPermitted }
+      limits[index] = limit
+    }
+    if index == 7 { target.descriptors.withLock { $0.limit = Int(clamping: min(limit.soft, 1_048_576)) } }
+  }
+
+  func setrlimit() throws(Errno) -> UInt32 {
+    guard a < 16 else { throw .invalidArgument }
+    let soft = try UserMemory.read32(b)
+    let hard = try UserMemory.read32(b &+ 4)
+    let limit = ResourceLimit(
+      soft: soft == .max ? .max : UInt64(soft), hard: hard == .max ? .max : UInt64(hard))
+    try set(limit, Int(a), of: process)
+    return 0
+  }
+
+  func prlimit() throws(Errno) -> UInt32 {
+    guard b < 16 else { throw .invalidArgument }
+    let target = try find(a)
+    let index = Int(b)
+    let old = target.limits.withLock { $0[index] }
+    if c != 0 {
+      try set(ResourceLimit(soft: try UserMemory.read64(c), hard: try UserMemory.read64(c &+ 8)), index, of: target)
+    }
+    if d != 0 {
+      try UserMemory.write64(old.soft, to: d)
+      try UserMemory.write64(old.hard, to: d &+ 8)
+    }
+    return 0
+  }
+
+  func prctl() throws(Errno) -> UInt32 {
+    switch a {
+    case 15:  // PR_SET_NAME
+      var name = [UInt8](repeating: 0, count: 16)
+      for index in 0..<15 {
+        var byte: [1 of UInt8] = [0]
+        var span = byte.mutableSpan
+        try UserMemory.read(b &+ UInt32(index), into: &span)
+        if byte[0] == 0 { break }
+        name[index] = byte[0]
+      }
+      let text = Array(name.prefix { $0 != 0 })
+      process.executable.withLock { $0.name = text }
+      return 0
+    case 16:  // PR_GET_NAME
+      var name = process.name
+      while name.count < 16 { name.append(0) }
+      try UserMemory.write(name, 0..<16, to: b)
+      return 0
+    case 36:  // PR_SET_CHILD_SUBREAPER
+      ProcessTable.shared.withTree { process.tree.isSubreaper = b != 0 }
+      return 0
+    case 37:
+      try UserMemory.write32(ProcessTable.shared.withTree { process.tree.isSubreaper } ? 1 : 0, to: b)
+      return 0
+    case 38: return 0  // PR_SET_NO_NEW_PRIVS only ever restricts set-id programs
+    case 3: return 1  // PR_GET_DUMPABLE
+    case 4: return 0
+    default: throw .invalidArgument
+    }
+  }
+
+  /// nice values as getpriority returns them: 20 - nice.
+  func getpriority() throws(Errno) -> UInt32 {
+    if a > 2 { throw .invalidArgument }
+    let target = a == 0 ? try find(b) : process
+    let level = target.signals.withLock { $0.threads.first?.baseLevel ?? 20 }
+    return UInt32(40 - level)
+  }
+
+  func setpriority() throws(Errno) -> UInt32 {
+    if a > 2 { throw .invalidArgument }
+    let target = a == 0 ? try find(b) : process
+    let nice = max(-20, min(19, int(c)))
+    let superuser = process.who.isSuperuser
+    try target.signals.withLock { state throws(Errno) in
+      for thread in state.threads {
+        if 20 + Int(nice) < thread.baseLevel, !superuser { throw .permissionDenied }
+        thread.baseLevel = 20 + Int(nice)
+      }
+    }
+    return 0
+  }
+
+  func getaffinity() throws(Errno) -> UInt32 {
+    guard b >= 4 else { throw .invalidArgument }
+    try UserMemory.write32(UInt32(truncatingIfNeeded: (UInt64(1) << UInt64(Processors.count)) - 1), to: c)
+    return 4
+  }
+
+  func times() throws(Errno) -> UInt32 {
+    if a != 0 {
+      let (own, children) = process.times.withLock { ($0.own, $0.children) }
+      let now = own + task.runtime
+      for (index, value) in [now, 0, children, 0].enumerated() {
+        try UserMemory.write32(UInt32(truncatingIfNeeded: value / 10_000_000), to: a &+ UInt32(index) * 4)
+      }
+    }
+    return UInt32(truncatingIfNeeded: Clock.monotonic / 10_000_000)
+  }
+
+  func getrusage() throws(Errno) -> UInt32 {
+    let (own, children) = process.times.withLock { ($0.own, $0.children) }
+    let value: UInt64
+    switch int(a) {
+    case 0: value = own + task.runtime
+    case -1: value = children
+    case 1: value = task.runtime
+    default: throw .invalidArgument
+    }
+    try UserMemory.zero(b, count: 72)
+    try UserMemory.write32(UInt32(truncatingIfNeeded: value / 1_000_000_000), to: b)
+    try UserMemory.write32(UInt32(value % 1_000_000_000 / 1000), to: b &+ 4)
+    return 0
+  }
+}
+
+/// Thread-local storage segments: GDT entries 22-24.
+enum TLS {
+  /// The entry number and descriptor that a `struct user_desc` asks for; entry -1 for "any".
+  static func descriptor(at address: UInt32) throws(Errno) -> (Int32, UInt64) {
+    let entry = Int32(bitPattern: try UserMemory.read32(address))
+    let base = try UserMemory.read32(address &+ 4)
+    let limit = try UserMemory.read32(address &+ 8)
+    let flags = try UserMemory.read32(address &+ 12)
+    guard entry == -1 || (22...24).contains(entry) else { throw .invalidArgument }
+    if flags & 0x28 == 0x28, limit == 0, base == 0 { return (entry, 0) }  // empty: read_exec_only and not_present
+    var access: UInt64 = 0x70 | 0x82  // DPL 3, data, present unless told otherwise
+    access = 0xF0 | (flags >> 3 & 1 == 0 ? 2 : 0) | (flags >> 1 & 3 == 2 ? 8 : flags >> 1 & 3 == 1 ? 4 : 0)
+    if flags >> 5 & 1 != 0 { access &= ~0x80 }
+    var value = UInt64(limit & 0xFFFF) | UInt64(base & 0xFF_FFFF) << 16 | access << 40
+    value |= UInt64(limit >> 16 & 0xF) << 48 | UInt64(base >> 24) << 56
+    value |= UInt64(flags & 1) << 54 | UInt64(flags >> 4 & 1) << 55 | UInt64(flags >> 6 & 1) << 52
+    return (entry, value)
+  }
+
+  static func set(_ entry: Int32, _ descriptor: UInt64, of task: Task) {
+    switch entry {
+    case 22: task.tls.0 = descriptor
+    case 23: task.tls.1 = descriptor
+    default: task.tls.2 = descriptor
+    }
+  }
+}
+
+extension Call {
+  func setThreadArea() throws(Errno) -> UInt32 {
+    var (entry, descriptor) = try TLS.descriptor(at: a)
+    if entry == -1 {
+      entry = task.tls.0 == 0 ? 22 : task.tls.1 == 0 ? 23 : task.tls.2 == 0 ? 24 : -1
+      if entry == -1 { throw .noSuchProcess }
+      try UserMemory.write32(UInt32(bitPattern: entry), to: a)
+    }
+    TLS.set(entry, descriptor, of: task)
+    descriptor = 0
+    task.reloadSegments()
+    return 0
+  }
+}

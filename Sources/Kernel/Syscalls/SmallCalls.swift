@@ -1,0 +1,64 @@
+import Machine
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// Calls of a line or two.
+extension Call {
+  func yield() -> UInt32 {
+    Scheduler.yield()
+    return 0
+  }
+
+  func setTidAddress() -> UInt32 {
+    task.clearChildID = a
+    return UInt32(bitPattern: task.id)
+  }
+
+  func setRobustList() throws(Errno) -> UInt32 {
+    guard b == 12 else { throw .invalidArgument }
+    task.robustList = a
+    return 0
+  }
+
+  func setUmask() -> UInt32 {
+    process.files.withLock { files in
+      let old = files.umask
+      files.umask = a & 0o777
+      return old
+    }
+  }
+
+  func signalReturn(new: Bool) -> UInt32 {
+    task.signalReturn(frame, new: new)
+    task.needsAttention = true
+    return 0
+  }
+
+  func ppoll(wide: Bool) throws(Errno) -> UInt32 {
+    let timeout = try timespec(c, wide: wide)
+    return try masked(d, e) { () throws(Errno) in try poll(timeout: timeout) }
+  }
+
+  /// pselect6's last argument points at the mask's address and size.
+  func pselect(wide: Bool) throws(Errno) -> UInt32 {
+    let timeout = try timespec(e, wide: wide)
+    let mask = f == 0 ? 0 : try UserMemory.read32(f)
+    let size = f == 0 ? 0 : try UserMemory.read32(f &+ 4)
+    return try masked(mask, size) { () throws(Errno) in try select(a, b, c, d, timeout: timeout) }
+  }
+
+  func getcpu() throws(Errno) -> UInt32 {
+    if a != 0 { try UserMemory.write32(UInt32(Processors.current), to: a) }
+    if b != 0 { try UserMemory.write32(0, to: b) }
+    return 0
+  }
+
+  /// Advice needs no action: read-ahead follows from use.
+  func fadvise() throws(Errno) -> UInt32 {
+    guard try description(a).inode?.isRegular == true else { throw .illegalSeek }
+    return 0
+  }
+}

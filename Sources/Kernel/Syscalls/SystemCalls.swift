@@ -1,0 +1,116 @@
+import Machine
+import Primitives
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// The system as a whole: its name, its memory, its log, its end.
+extension Call {
+  /// Six fields of 65 bytes. SPEC: uname(2).
+  func uname() throws(Errno) -> UInt32 {
+    var bytes = [UInt8](repeating: 0, count: 390)
+    let fields = [
+      Array("AdrOS".utf8), SystemName.node, Array("6.1.0-adros".utf8), Array("#1 SMP PREEMPT AdrOS in Swift".utf8),
+      Array("i686".utf8), Array("(none)".utf8),
+    ]
+    for (index, field) in fields.enumerated() {
+      for (offset, byte) in field.prefix(64).enumerated() { bytes[index * 65 + offset] = byte }
+    }
+    try UserMemory.write(bytes.span, to: a)
+    return 0
+  }
+
+  /// `struct sysinfo`, 64 bytes. SPEC: sysinfo(2).
+  func sysinfo() throws(Errno) -> UInt32 {
+    var bytes = [UInt8](repeating: 0, count: 64)
+    var out = bytes.mutableSpan
+    out.put32(UInt32(truncatingIfNeeded: Clock.monotonic / 1_000_000_000), at: 0)
+    out.put32(Frames.totalCount << 12, at: 16)
+    out.put32(Frames.freeCount << 12, at: 20)
+    out.put16(UInt16(clamping: ProcessTable.shared.count), at: 40)
+    out.put32(1, at: 52)
+    try UserMemory.write(bytes.span, to: a)
+    return 0
+  }
+
+  /// syslog(2): reads of the kernel log.
+  func syslog() throws(Errno) -> UInt32 {
+    switch a {
+    case 3, 4:
+      let contents = KernelLog.contents()
+      let count = min(contents.count, Int(max(0, int(c))))
+      try UserMemory.write(contents, (contents.count - count)..<contents.count, to: b)
+      return UInt32(count)
+    case 10: return UInt32(KernelLog.capacity)
+    case 9: return UInt32(result: KernelLog.contents().count)
+    default: throw .invalidArgument
+    }
+  }
+
+  func getrandom() throws(Errno) -> UInt32 {
+    if c & ~7 != 0 { throw .invalidArgument }
+    var left = min(try size(b), 1 << 20)
+    var at = a
+    let total = left
+    while left > 0 {
+      let bytes = Random.bytes(min(left, 1024))
+      try UserMemory.write(bytes.span, to: at)
+      at &+= UInt32(bytes.count)
+      left -= bytes.count
+    }
+    return UInt32(total)
+  }
+
+  /// reboot(2). Command 0x4144524F is ours: power off, giving the emulator the status in the fourth argument.
+  func reboot() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    guard a == 0xFEE1_DEAD, b == 672_274_793 || b == 85_072_278 || b == 369_367_448 || b == 537_993_216 else {
+      throw .invalidArgument
+    }
+    switch c {
+    case 0: return 0  // Ctrl-Alt-Del goes to the keyboard's reader anyway
+    case 0x4321_FEDC, 0xCDEF_0123: Shutdown.powerOff(status: 0)
+    case 0x4144_524F: Shutdown.powerOff(status: d)
+    case 0x0123_4567: Shutdown.restart()
+    default: throw .invalidArgument
+    }
+  }
+
+  func sethostname() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
+    var buffer = UserBuffer(a, Int(b))
+    SystemName.set(try buffer.takeBytes(limit: 64))
+    return 0
+  }
+}
+
+/// The host name.
+public enum SystemName {
+  private static let cell = BootCell<SpinLock<[UInt8], LeafRank>>()
+  public static func start() { cell.set(SpinLock(Array("adros".utf8))) }
+  public static var node: [UInt8] { cell.value.withLock { $0 } }
+  static func set(_ name: [UInt8]) { cell.value.withLock { $0 = name } }
+}
+
+/// Ending the system with nothing lost.
+public enum Shutdown {
+  static func quiesce() {
+    do throws(Errno) {
+      try Mounts.sync()
+      for fileSystem in Mounts.fileSystems() { try fileSystem.unmount() }
+    } catch { log("shutdown: a file system could not be written: errno \(error.rawValue)") }
+  }
+  public static func powerOff(status: UInt32) -> Never {
+    quiesce()
+    log("power off, status \(status)")
+    Power.off()
+  }
+  public static func restart() -> Never {
+    quiesce()
+    log("restart")
+    Power.reset()
+  }
+}

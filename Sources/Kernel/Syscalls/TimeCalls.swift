@@ -1,0 +1,282 @@
+import Machine
+import Processes
+import Signals
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// Clocks, sleeping, timers, futexes, polling.
+extension Call {
+  private func now(_ clock: UInt32) throws(Errno) -> UInt64 {
+    switch clock {
+    case 0, 5, 8: return UInt64(max(0, Clock.realtime))
+    case 1, 4, 6, 7, 9: return Clock.monotonic
+    case 2: return process.times.withLock { $0.own } + task.runtime
+    case 3: return task.runtime
+    default: throw .invalidArgument
+    }
+  }
+
+  func clockGetTime(wide: Bool) throws(Errno) -> UInt32 {
+    try putTimespec(try now(a), to: b, wide: wide)
+    return 0
+  }
+
+  func clockGetResolution(wide: Bool) throws(Errno) -> UInt32 {
+    _ = try now(a)
+    if b != 0 { try putTimespec(a == 5 || a == 6 ? 10_000_000 : 1, to: b, wide: wide) }
+    return 0
+  }
+
+  func clockSetTime(wide: Bool) throws(Errno) -> UInt32 {
+    guard a == 0 else { throw .invalidArgument }
+    try requireSuperuser()
+    guard let time = try timespec(b, wide: wide) else { throw .badAddress }
+    Clock.setRealtime(Int64(time))
+    return 0
+  }
+
+  func time() throws(Errno) -> UInt32 {
+    let seconds = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
+    if a != 0 { try UserMemory.write32(seconds, to: a) }
+    return seconds
+  }
+
+  func gettimeofday() throws(Errno) -> UInt32 {
+    let now = UInt64(max(0, Clock.realtime))
+    if a != 0 {
+      try UserMemory.write32(UInt32(truncatingIfNeeded: now / 1_000_000_000), to: a)
+      try UserMemory.write32(UInt32(now % 1_000_000_000 / 1000), to: a &+ 4)
+    }
+    if b != 0 { try UserMemory.write64(0, to: b) }
+    return 0
+  }
+
+  /// nanosleep and clock_nanosleep; what is left goes to `remaining` when a signal ends it.
+  func sleep(clock: UInt32, absolute: Bool, _ request: UInt32, _ remaining: UInt32, wide: Bool) throws(Errno) -> UInt32 {
+    guard let time = try timespec(request, wide: wide) else { throw .badAddress }
+    let current = try now(clock)
+    let deadline = absolute ? Clock.monotonic + (time > current ? time - current : 0) : Clock.monotonic + time
+    do throws(Errno) { try Sleep.until(deadline) } catch {
+      if absolute { throw .restartIfNoHandler }
+      let left = deadline > Clock.monotonic ? deadline - Clock.monotonic : 0
+      if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
+      throw .interrupted
+    }
+    return 0
+  }
+
+  func alarm() -> UInt32 {
+    let old = process.alarm.remaining
+    process.alarm.interval = 0
+    if a == 0 { process.alarm.cancel() } else { process.alarm.start(at: Clock.monotonic + UInt64(a) * 1_000_000_000) }
+    return UInt32((old + 999_999_999) / 1_000_000_000)
+  }
+
+  private func putTimeval(_ nanoseconds: UInt64, to address: UInt32) throws(Errno) {
+    try UserMemory.write32(UInt32(truncatingIfNeeded: nanoseconds / 1_000_000_000), to: address)
+    try UserMemory.write32(UInt32(nanoseconds % 1_000_000_000 / 1000), to: address &+ 4)
+  }
+
+  private func timeval(_ address: UInt32) throws(Errno) -> UInt64 {
+    let seconds = try UserMemory.read32(address)
+    let microseconds = try UserMemory.read32(address &+ 4)
+    guard int(seconds) >= 0, microseconds < 1_000_000 else { throw .invalidArgument }
+    return UInt64(seconds) * 1_000_000_000 + UInt64(microseconds) * 1000
+  }
+
+  func getitimer() throws(Errno) -> UInt32 {
+    guard a == 0 else { throw .invalidArgument }
+    try putTimeval(process.alarm.interval, to: b)
+    try putTimeval(process.alarm.remaining, to: b &+ 8)
+    return 0
+  }
+
+  func setitimer() throws(Errno) -> UInt32 {
+    guard a == 0 else { throw .invalidArgument }
+    let old = (process.alarm.interval, process.alarm.remaining)
+    if b != 0 {
+      let interval = try timeval(b)
+      let value = try timeval(b &+ 8)
+      process.alarm.interval = interval
+      if value == 0 { process.alarm.cancel() } else { process.alarm.start(at: Clock.monotonic + value) }
+    }
+    if c != 0 {
+      try putTimeval(old.0, to: c)
+      try putTimeval(old.1, to: c &+ 8)
+    }
+    return 0
+  }
+
+  func futex(wide: Bool) throws(Errno) -> UInt32 {
+    let operation = b & 0x7F
+    switch operation {
+    case 0, 9:  // WAIT, WAIT_BITSET
+      let bits = operation == 9 ? f : .max
+      if bits == 0 { throw .invalidArgument }
+      var deadline = try timespec(d, wide: wide)
+      if let time = deadline {
+        if operation == 0 {
+          deadline = Clock.monotonic + time
+        } else if b & 256 != 0 {
+          let current = UInt64(max(0, Clock.realtime))
+          deadline = Clock.monotonic + (time > current ? time - current : 0)
+        }
+      }
+      do throws(Errno) { try Futex.wait(a, expected: c, bits: bits, deadline: deadline, in: process) } catch {
+        throw error == .interrupted && deadline == nil ? .restart : error
+      }
+      return 0
+    case 1, 10:
+      if operation == 10, f == 0 { throw .invalidArgument }
+      _ = try UserMemory.read32(a)
+      return UInt32(result: Futex.wake(a, Int(max(0, int(c))), bits: operation == 10 ? f : .max, in: process))
+    case 3, 4:  // REQUEUE, CMP_REQUEUE
+      let expected = operation == 4 ? f : nil
+      return UInt32(
+        result: try Futex.requeue(
+          a, wake: Int(max(0, int(c))), to: e, move: Int(max(0, int(d))), expected: expected, in: process))
+    case 5: return try wakeOperation()
+    default: throw .noFunction
+    }
+  }
+
+  /// FUTEX_WAKE_OP: changes the second word, wakes on the first, and on the second if its old value compares true.
+  private func wakeOperation() throws(Errno) -> UInt32 {
+    let encoded = f
+    var operand = UInt32(bitPattern: Int32(bitPattern: encoded << 8) >> 20)
+    let comparand = Int32(bitPattern: encoded << 20) >> 20
+    if encoded >> 31 != 0 { operand = 1 << (operand & 31) }
+    var old = try UserMemory.read32(e)
+    while true {
+      let new: UInt32
+      switch encoded >> 28 & 7 {
+      case 0: new = operand
+      case 1: new = old &+ operand
+      case 2: new = old | operand
+      case 3: new = old & ~operand
+      case 4: new = old ^ operand
+      default: throw .noFunction
+      }
+      let seen = try UserMemory.exchange(e, expected: old, desired: new)
+      if seen == old { break }
+      old = seen
+    }
+    var woken = Futex.wake(a, Int(max(0, int(c))), in: process)
+    let value = int(old)
+    let matches =
+      switch encoded >> 24 & 15 {
+      case 0: value == comparand
+      case 1: value != comparand
+      case 2: value < comparand
+      case 3: value <= comparand
+      case 4: value > comparand
+      default: value >= comparand
+      }
+    if matches { woken += Futex.wake(e, Int(max(0, int(d))), in: process) }
+    return UInt32(result: woken)
+  }
+
+  // MARK: Polling
+
+  /// Waits until one of the descriptions is ready: `check` asks them all, registering on the table when given one.
+  private func pollLoop(_ timeout: UInt64?, _ check: (PollTable?) throws(Errno) -> Int) throws(Errno) -> Int {
+    if timeout == 0 { return try check(nil) }
+    let deadline = timeout.map { Clock.monotonic + $0 }
+    let table = PollTable()
+    defer { table.clear() }
+    var count = try check(table)
+    while count == 0 {
+      do throws(Errno) {
+        let nothing = WaitQueue()
+        let _: Bool = try nothing.wait(deadline: deadline, reason: "poll") { table.takeSignal() ? true : nil }
+      } catch {
+        if error == .timedOut { return 0 }
+        throw error
+      }
+      count = try check(nil)
+    }
+    return count
+  }
+
+  func poll(timeout: UInt64?) throws(Errno) -> UInt32 {
+    guard b <= 65536 else { throw .invalidArgument }
+    var entries: [(file: FileDescription?, number: Int32, wanted: UInt32)] = []
+    for index in 0..<b {
+      let number = int(try UserMemory.read32(a &+ index * 8))
+      let wanted = try UserMemory.read32(a &+ index * 8 &+ 4) & 0xFFFF
+      entries.append((number < 0 ? nil : process.descriptors.withLock { $0[number] }, number, wanted))
+    }
+    var results = [UInt32](repeating: 0, count: entries.count)
+    let count = try pollLoop(timeout) { table throws(Errno) in
+      var ready = 0
+      for index in entries.indices where entries[index].number >= 0 {
+        let events = entries[index].file?.file.poll(table) ?? .invalid
+        results[index] = events.rawValue & (entries[index].wanted | 0x38)
+        if results[index] != 0 { ready += 1 }
+      }
+      return ready
+    }
+    for index in entries.indices {
+      try UserMemory.write32(entries[index].wanted | results[index] << 16, to: a &+ UInt32(index) * 8 &+ 4)
+    }
+    return UInt32(result: count)
+  }
+
+  /// With a temporary signal mask: ppoll, pselect6.
+  func masked(_ mask: UInt32, _ size: UInt32, _ body: () throws(Errno) -> UInt32) throws(Errno) -> UInt32 {
+    guard mask != 0 else { return try body() }
+    guard size == 8 else { throw .invalidArgument }
+    let new = try UserMemory.read64(mask)
+    let old = task.blocked
+    task.setBlocked(.init(bits: new))
+    do throws(Errno) {
+      let result = try body()
+      task.setBlocked(old)
+      return result
+    } catch {
+      // The handler must run with the temporary mask's complement blocked: restored on the way out.
+      task.savedMask = old
+      task.needsAttention = true
+      throw error
+    }
+  }
+
+  func select(_ count: UInt32, _ read: UInt32, _ write: UInt32, _ except: UInt32, timeout: UInt64?) throws(Errno) -> UInt32 {
+    guard int(count) >= 0 else { throw .invalidArgument }
+    let count = min(count, 65536)
+    let words = (count + 31) / 32
+    var sets: [[UInt32]] = []
+    for address in [read, write, except] {
+      var set = [UInt32](repeating: 0, count: Int(words))
+      if address != 0 { for word in 0..<words { set[Int(word)] = try UserMemory.read32(address &+ word * 4) } }
+      sets.append(set)
+    }
+    var entries: [(number: Int, file: FileDescription)] = []
+    for number in 0..<Int(count) where (sets[0][number / 32] | sets[1][number / 32] | sets[2][number / 32]) >> UInt32(number & 31) & 1 != 0 {
+      entries.append((number, try process.description(Int32(number))))
+    }
+    var results = sets
+    let masks: [UInt32] = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
+    let ready = try pollLoop(timeout) { table throws(Errno) in
+      results = Array(repeating: [UInt32](repeating: 0, count: Int(words)), count: 3)
+      var ready = 0
+      for entry in entries {
+        let events = entry.file.file.poll(table).rawValue
+        let bit = UInt32(1) << UInt32(entry.number & 31)
+        for kind in 0..<3 where sets[kind][entry.number / 32] & bit != 0 && events & masks[kind] != 0 {
+          results[kind][entry.number / 32] |= bit
+          ready += 1
+        }
+      }
+      return ready
+    }
+    for (kind, address) in [read, write, except].enumerated() where address != 0 {
+      for word in 0..<words { try UserMemory.write32(results[kind][Int(word)], to: address &+ word * 4) }
+    }
+    return UInt32(result: ready)
+  }
+
+  func selectTimeval(_ address: UInt32) throws(Errno) -> UInt64? { address == 0 ? nil : try timeval(address) }
+}

@@ -1,0 +1,32 @@
+import Sync
+import SystemABI
+
+/// A kind of file system that `mount` can make.
+public protocol FileSystemType: AnyObject {
+  var name: String { get }
+  /// Mounts from a source: a device's path for some, anything for others.
+  func make(source: [UInt8], device: Inode?, readOnly: Bool) throws(Errno) -> any FileSystem
+  /// Whether the source must be a block device.
+  var needsDevice: Bool { get }
+}
+
+/// The kinds the kernel knows; KernelMain registers them.
+public enum FileSystemTypes {
+  private static let types = BootCell<SpinLock<[any FileSystemType], LeafRank>>()
+  public static func start() { types.set(SpinLock([])) }
+  public static func register(_ type: any FileSystemType) { types.value.withLock { $0.append(type) } }
+  public static func all() -> [any FileSystemType] { types.value.withLock { $0 } }
+
+  /// Throws `operationNotSupportedByDevice` for an unknown kind.
+  public static func make(_ name: [UInt8], source: [UInt8], readOnly: Bool, context: PathContext) throws(Errno) -> any FileSystem {
+    guard let type = all().first(where: { Array($0.name.utf8) == name }) else { throw .operationNotSupportedByDevice }
+    var device: Inode?
+    if type.needsDevice {
+      var walk = PathWalk(context)
+      let inode = try walk.resolve(source).inode()
+      guard inode.type == Mode.block else { throw .notBlockDevice }
+      device = inode
+    }
+    return try type.make(source: source, device: device, readOnly: readOnly)
+  }
+}
