@@ -198,6 +198,7 @@ public final class AddressSpace {
       for var piece in state.areas.remove(range) {
         piece.readable = readable
         piece.writable = writable
+        if writable { piece.hasBeenWritable = true }
         piece.executable = executable
         state.areas.insert(piece)
       }
@@ -272,8 +273,8 @@ public final class AddressSpace {
       let areas = state.areas
       child.state.withLock { $0.areas = areas }
       for area in state.areas.areas {
-        // Private file pages that were only read come back through the page cache.
-        if area.backing != nil, !area.shared, !area.writable { continue }
+        // File pages that cannot have private copies come back through the page cache.
+        if area.backing != nil, !area.shared, !area.hasBeenWritable { continue }
         try table.share(area.range, with: child.table, shared: area.shared)
       }
       let (start, end, top, limit) = (state.brkStart, state.brk, state.mmapTop, state.stackLimit)

@@ -8,6 +8,8 @@ public struct Area<Backing: AnyObject> {
   public var executable: Bool
   /// Writes reach the backing object, and forked children.
   public var shared: Bool
+  /// Was writable at some time: it may hold private copies of backing pages.
+  public var hasBeenWritable: Bool
   /// Grows downwards on a fault below it.
   public var stack: Bool
   /// Nil for anonymous memory.
@@ -25,6 +27,7 @@ public struct Area<Backing: AnyObject> {
     self.writable = writable
     self.executable = executable
     self.shared = shared
+    hasBeenWritable = writable
     self.stack = stack
     self.backing = backing
     self.pageOffset = pageOffset
@@ -46,7 +49,7 @@ public struct Area<Backing: AnyObject> {
   /// Whether `next` continues this area, so that the two can be one.
   func continues(into next: Area) -> Bool {
     end == next.start && readable == next.readable && writable == next.writable && executable == next.executable
-      && shared == next.shared && stack == next.stack && backing === next.backing
+      && shared == next.shared && hasBeenWritable == next.hasBeenWritable && stack == next.stack && backing === next.backing
       && (backing == nil || pageOffset &+ (end - start) >> 12 == next.pageOffset)
   }
 }
