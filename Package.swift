@@ -42,6 +42,7 @@ let pure: [Target] = [
   logic("Scheduling"),
   logic("Executables", ["Primitives"]),
   logic("Signals"),
+  logic("Ext2", ["Primitives"]),
   logic("Terminal"),
   logic("Initramfs", ["Primitives"]),
   logic("BootOptions"),
@@ -53,7 +54,7 @@ let bareKernel: [Target] = [
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   kernel("VFS", ["SystemABI", "Primitives", "Sync", "Machine", "Threads"]),
-  kernel("FileSystems", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
+  kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Processes",
     ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Signals", "Sync", "Machine", "Threads", "VFS"]),
@@ -65,8 +66,10 @@ let bareKernel: [Target] = [
   kernel(
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
-    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls", "Entry", "Devices", "Initramfs", "BootOptions"],
+    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls", "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions"],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: [
       .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",

@@ -136,7 +136,7 @@ public final class TmpFS: FileSystem {
 
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { frame.zero() }
 
-  public func reserve(_ inode: Inode, _ index: UInt32) throws(Errno) {
+  public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
     if PageCache.count.load(ordering: .relaxed) >= limit { throw .noSpace }
   }
 

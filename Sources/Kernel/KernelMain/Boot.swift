@@ -1,10 +1,14 @@
 import BootData
 import BootOptions
 import Devices
+import Drivers
+import Ext2
 import FileSystems
 import Initramfs
 import Machine
 import Processes
+import ProcFS
+import Primitives
 import Sync
 import Syscalls
 import SystemABI
@@ -40,11 +44,96 @@ enum Boot {
       Mounts.addRoot(mount)
       let rootPath = Path(mount: mount, dentry: mount.root)
       SharedMemoryStore.cell.set(SharedMemoryStore(TmpFS(typeName: "shmem", device: 2)))
+      ProcFS.setCommandLine(context.value.line.text)
       try DeviceSetup.run(context.value.line)
+      PCI.enumerate()
+      Disks.start()
+      let devices = DevFS()
+      DeviceRegistry.directory.set(devices)
+      registerFileSystems(devices)
       let unpacked = try InitramfsUnpacker.unpackAll(to: rootPath)
       log("initramfs: \(unpacked) files")
-      try FirstProcess.start(root: rootPath, context.value.line)
+      let line = context.value.line
+      let place = unpacked == 0 || line.ramdiskInit == nil && !RootMount.exists("/init", in: rootPath)
+        ? try RootMount.mount(line, over: rootPath) : rootPath
+      RootMount.attach("devtmpfs", at: "/dev", root: place)
+      RootMount.attach("proc", at: "/proc", root: place)
+      try FirstProcess.start(root: place, line)
     } catch { Panic.stop("boot failed: errno \(error.rawValue)") }
+  }
+
+  private static func registerFileSystems(_ devices: DevFS) {
+    let proc = ProcFS()
+    let shared = devices.fileSystem
+    FileSystemTypes.register(SimpleType("proc") { () throws(Errno) in proc })
+    FileSystemTypes.register(SimpleType("devtmpfs") { () throws(Errno) in shared })
+    FileSystemTypes.register(SimpleType("tmpfs") { () throws(Errno) in TmpFS(device: 7) })
+    FileSystemTypes.register(Ext2Type())
+  }
+}
+
+/// The root file system that `root=` names.
+enum RootMount {
+  static func exists(_ path: String, in root: Path) -> Bool {
+    var walk = PathWalk(PathContext(root: root, directory: root, credentials: Credentials()))
+    return (try? walk.resolve(Array(path.utf8))) != nil
+  }
+
+  static func attach(_ type: String, at path: String, root: Path) {
+    let context = PathContext(root: root, directory: root, credentials: Credentials())
+    var walk = PathWalk(context)
+    do throws(Errno) {
+      let place = try walk.resolve(Array(path.utf8))
+      let fileSystem = try FileSystemTypes.make(Array(type.utf8), source: [], readOnly: false, context: context)
+      try Mounts.add(Mount(fileSystem, source: Array(type.utf8), flags: 0), at: place)
+    } catch { log("boot: \(path) could not be mounted: errno \(error.rawValue)") }
+  }
+
+  /// Mounts the device and makes it the root of everything.
+  static func mount(_ line: CommandLine, over old: Path) throws(Errno) -> Path {
+    guard let name = line.root, let node = find(name) else {
+      log("boot: no root file system: give root=/dev/NAME, root=LABEL=… or root=UUID=…")
+      Panic.stop("no root file system")
+    }
+    do throws(Errno) {
+      let fileSystem = try Ext2FS(node, readOnly: line.readOnly)
+      let mount = Mount(fileSystem, source: name, flags: line.readOnly ? MountFlags.readOnly : 0)
+      Mounts.replaceRoot(mount)
+      return Path(mount: mount, dentry: mount.root)
+    } catch {
+      log("boot: the root file system cannot be mounted: errno \(error.rawValue)")
+      Panic.stop("no root file system")
+    }
+  }
+
+  private static func find(_ name: [UInt8]) -> BlockNode? {
+    var found: BlockNode?
+    let prefix = Array("/dev/".utf8)
+    let short = name.starts(with: prefix) ? Array(name.dropFirst(prefix.count)) : name
+    let label = Array("LABEL=".utf8)
+    let uuid = Array("UUID=".utf8)
+    DeviceRegistry.forEach { device, isBlock, _, _, node in
+      guard found == nil, isBlock, let node = node as? BlockNode else { return }
+      if device == short {
+        found = node
+      } else if name.starts(with: label) || name.starts(with: uuid) {
+        guard let bytes = try? node.inode.bytes(at: 1024, count: 1024), let superblock = try? Ext2Superblock(bytes.span) else {
+          return
+        }
+        if name.starts(with: label), superblock.label == Array(name.dropFirst(label.count)) { found = node }
+        if name.starts(with: uuid), uuidText(superblock.uuid) == Array(name.dropFirst(uuid.count)) { found = node }
+      }
+    }
+    return found
+  }
+
+  private static func uuidText(_ bytes: [UInt8]) -> [UInt8] {
+    var text: [UInt8] = []
+    for (index, byte) in bytes.enumerated() {
+      if [4, 6, 8, 10].contains(index) { text.append(45) }
+      for digit in [byte >> 4, byte & 15] { text.append(digit < 10 ? 48 + digit : 87 + digit) }
+    }
+    return text
   }
 }
 

@@ -46,6 +46,16 @@ public enum Processors {
     }
   }
 
+  /// CPUID's vendor string.
+  public static var vendor: [UInt8] {
+    let leaf = unsafe cpuid(0, 0)
+    var text: [UInt8] = []
+    for word in [leaf.ebx, leaf.edx, leaf.ecx] {
+      for shift in UInt32(0)..<4 { text.append(UInt8(truncatingIfNeeded: word >> (shift * 8))) }
+    }
+    return text
+  }
+
   /// CPUID.1:EDX, for AT_HWCAP.
   public static var features: UInt32 { unsafe cpuid(1, 0).edx }
 

@@ -144,6 +144,12 @@ public struct UserBuffer {
     return take
   }
 
+  /// Copies an array's tail, as much as there is room for.
+  public mutating func put(_ bytes: [UInt8], from start: Int) throws(Errno) -> Int {
+    let span = bytes.span
+    return try put(span.extracting(start..<bytes.count))
+  }
+
   /// Fills `span` from the buffer; the number of bytes copied.
   public mutating func take(into span: inout MutableSpan<UInt8>) throws(Errno) -> Int {
     let take = min(span.count, count)

@@ -245,6 +245,26 @@ public final class AddressSpace {
     }
   }
 
+  /// Bytes of this space, from outside it; what is not present is left out. At most 64 KiB.
+  public func bytes(_ range: Range<UInt32>) -> [UInt8] {
+    state.withLock { _ in
+      var result: [UInt8] = []
+      var at = range.lowerBound
+      let end = min(range.upperBound, range.lowerBound &+ 65536)
+      while at < end {
+        let entry = table.entry(at.pageDown)
+        let stop = min(end, at.pageDown &+ 4096)
+        if entry & PageBits.present != 0 {
+          PageTable.frame(of: entry).withBytes { page in
+            for offset in Int(at & 0xFFF)..<(Int(at & 0xFFF) + Int(stop - at)) { result.append(page[offset]) }
+          }
+        }
+        at = stop
+      }
+      return result
+    }
+  }
+
   /// Stores a word in this space from outside it: a forked child's thread id.
   public func store32(_ value: UInt32, at address: UInt32) {
     do throws(FaultFailure) { try resolveFault(address, write: true, execute: false) } catch { return }

@@ -88,7 +88,8 @@ import Synchronization
     unsafe unsafeDowncast(current, to: type)
   }
 
-  public final func isSame(as other: Thread) -> Bool { self === other }
+  /// Whether it runs or waits for a CPU; a hint.
+  public final var isRunnable: Bool { state == .running || state == .ready }
 
   private final func push(_ value: UInt32, at pointer: inout UInt32) {
     pointer -= 4

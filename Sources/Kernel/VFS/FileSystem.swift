@@ -58,8 +58,8 @@ public protocol FileSystem: AnyObject {
   func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno)
   /// Fills a page of a file; beyond its blocks with zeroes.
   func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
-  /// Makes sure that a page can be written later: `noSpace` comes here, not at write-back.
-  func reserve(_ inode: Inode, _ index: UInt32) throws(Errno)
+  /// Makes sure that a byte range of a page can be written later: `noSpace` comes here, not at write-back.
+  func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
   func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno)
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
@@ -95,7 +95,7 @@ extension FileSystem {
     replacing replaced: Inode?
   ) throws(Errno) { throw .notPermitted }
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
-  public func reserve(_ inode: Inode, _ index: UInt32) throws(Errno) { throw .notPermitted }
+  public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
   public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {}
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func attributesChanged(_ inode: Inode) throws(Errno) {}

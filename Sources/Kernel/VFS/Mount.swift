@@ -81,6 +81,13 @@ public enum Mounts {
   /// Adds the first mount, the root of all paths.
   public static func addRoot(_ mount: Mount) { table.value.withLock { $0.append(mount) } }
 
+  /// Puts a mount in the first one's place: the disk takes over from the empty root.
+  public static func replaceRoot(_ mount: Mount) {
+    table.value.withLock { list in
+      if list.isEmpty { list.append(mount) } else { list[0] = mount }
+    }
+  }
+
   /// Mounts on a directory. Throws `resourceBusy` when the directory is the root of everything.
   public static func add(_ mount: Mount, at path: Path) throws(Errno) {
     guard try path.inode().isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }

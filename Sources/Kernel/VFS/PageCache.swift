@@ -125,9 +125,10 @@ extension Inode {
   /// need this inode (a file written from its own mapping).
   private func writePart(_ buffer: inout UserBuffer, _ index: UInt32, _ start: Int) throws(Errno) -> Int {
     let count = min(pageSize - start, buffer.count)
-    try fileSystem.reserve(self, index)
+    // The page first: a block allocated for it holds somebody's old data.
     let frame = count == pageSize ? try freshPage(index) : try page(index)
     defer { Frames.release(frame) }
+    try fileSystem.reserve(self, index, start..<(start + count))
     var copied = 0
     while copied == 0 {
       var probe: [1 of UInt8] = [0]
@@ -174,12 +175,12 @@ extension Inode {
         guard let index = UInt32(exactly: position >> 12) else { throw .fileTooLarge }
         let start = Int(position & 0xFFF)
         let count = min(pageSize - start, bytes.count - done)
-        try fileSystem.reserve(self, index)
         let frame = try page(index)
+        defer { Frames.release(frame) }
+        try fileSystem.reserve(self, index, start..<(start + count))
         frame.withMutableBytes { span in
           for offset in 0..<count { span[start + offset] = bytes[done + offset] }
         }
-        Frames.release(frame)
         markDirty(index)
         done += count
         let end = position + UInt64(count)
@@ -229,7 +230,7 @@ extension Inode {
   }
 
   /// Forgets clean pages that nobody maps; the number freed.
-  func dropCleanPages() -> Int {
+  public func dropCleanPages() -> Int {
     var next: UInt32 = 0
     var freed = 0
     while true {

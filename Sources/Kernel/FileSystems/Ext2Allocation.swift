@@ -1,0 +1,260 @@
+import Ext2
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Blocks and inodes: bitmaps, and the tree of a file's blocks.
+extension Ext2FS {
+  /// Takes the first clear bit of a bitmap at or after `start`, wrapping around; nil when all `count` are set.
+  private func takeBit(_ block: UInt32, count: UInt32, start: UInt32) throws(Errno) -> UInt32? {
+    try changeBlock(block) { bytes, offset in
+      var bit = start < count ? start : 0
+      var left = count
+      while left > 0 {
+        let index = offset + Int(bit >> 3)
+        if bit & 7 == 0, bytes[index] == 0xFF {
+          let skip = min(8, min(left, count - bit))
+          bit += skip
+          left -= skip
+          if bit >= count { bit = 0 }
+          continue
+        }
+        if bytes[index] & 1 << UInt8(bit & 7) == 0 {
+          bytes[index] |= 1 << UInt8(bit & 7)
+          return bit
+        }
+        bit += 1
+        left -= 1
+        if bit >= count { bit = 0 }
+      }
+      return nil
+    }
+  }
+
+  /// Clears a bit; false when it was clear already (a corrupt file system).
+  private func clearBit(_ block: UInt32, _ bit: UInt32) throws(Errno) -> Bool {
+    try changeBlock(block) { bytes, offset in
+      let index = offset + Int(bit >> 3)
+      let was = bytes[index] & 1 << UInt8(bit & 7) != 0
+      bytes[index] &= ~(1 << UInt8(bit & 7))
+      return was
+    }
+  }
+
+  /// A free block, near `goal` if possible. Throws `noSpace`.
+  func allocateBlock(near goal: UInt32) throws(Errno) -> UInt32 {
+    try groups.withLock { groups throws(Errno) in
+      let start = superblock.isDataBlock(goal) ? goal - superblock.firstDataBlock : 0
+      let firstGroup = start / superblock.blocksPerGroup
+      let free = groups.reduce(0) { $0 + UInt32($1.freeBlocks) }
+      if free == 0 { throw .noSpace }
+      for distance in 0..<superblock.groupCount {
+        let group = (firstGroup + distance) % superblock.groupCount
+        guard groups[Int(group)].freeBlocks > 0 else { continue }
+        let from = distance == 0 ? start % superblock.blocksPerGroup : 0
+        guard let bit = try takeBit(groups[Int(group)].blockBitmap, count: superblock.blocks(inGroup: group), start: from)
+        else { continue }
+        groups[Int(group)].freeBlocks -= 1
+        return superblock.firstDataBlock + group * superblock.blocksPerGroup + bit
+      }
+      throw .noSpace
+    }
+  }
+
+  func freeBlock(_ block: UInt32) throws(Errno) {
+    guard superblock.isDataBlock(block) else { throw .ioError }
+    try groups.withLock { groups throws(Errno) in
+      let index = block - superblock.firstDataBlock
+      let group = Int(index / superblock.blocksPerGroup)
+      if try clearBit(groups[group].blockBitmap, index % superblock.blocksPerGroup) { groups[group].freeBlocks += 1 }
+    }
+  }
+
+  /// A free inode number: directories spread over the groups, files stay near their directory.
+  func allocateInode(near parent: UInt32, isDirectory: Bool) throws(Errno) -> UInt32 {
+    try groups.withLock { groups throws(Errno) in
+      var firstGroup = (parent - 1) / superblock.inodesPerGroup
+      if isDirectory {
+        // The group with the fewest directories among those with room: Orlov's rule without its debts.
+        var best: Int?
+        for index in groups.indices where groups[index].freeInodes > 0 && groups[index].freeBlocks > 0 {
+          if best == nil || groups[index].directories < groups[best!].directories { best = index }
+        }
+        if let best { firstGroup = UInt32(best) }
+      }
+      for distance in 0..<superblock.groupCount {
+        let group = (firstGroup + distance) % superblock.groupCount
+        guard groups[Int(group)].freeInodes > 0 else { continue }
+        let start = group == 0 ? superblock.firstInode - 1 : 0
+        guard let bit = try takeBit(groups[Int(group)].inodeBitmap, count: superblock.inodesPerGroup, start: start) else { continue }
+        groups[Int(group)].freeInodes -= 1
+        if isDirectory { groups[Int(group)].directories += 1 }
+        return group * superblock.inodesPerGroup + bit + 1
+      }
+      throw .noSpace
+    }
+  }
+
+  func freeInode(_ number: UInt32, isDirectory: Bool) throws(Errno) {
+    try groups.withLock { groups throws(Errno) in
+      let group = Int((number - 1) / superblock.inodesPerGroup)
+      guard try clearBit(groups[group].inodeBitmap, (number - 1) % superblock.inodesPerGroup) else { return }
+      groups[group].freeInodes += 1
+      if isDirectory, groups[group].directories > 0 { groups[group].directories -= 1 }
+    }
+  }
+
+  // MARK: A file's blocks
+
+  private var pointersPerBlock: UInt32 { UInt32(superblock.blockSize) / 4 }
+  private var sectorsPerBlock: UInt32 { UInt32(superblock.blockSize) / 512 }
+
+  /// The device block of a file's block; 0 for a hole. With `allocate` holes are filled.
+  func map(_ node: Ext2Node, _ record: inout Ext2InodeRecord, _ block: UInt32, allocate: Bool) throws(Errno) -> UInt32 {
+    guard let path = Ext2BlockPath(block: block, pointersPerBlock: pointersPerBlock) else { throw .fileTooLarge }
+    var current = record.blocks[path.root]
+    if current == 0 {
+      if !allocate { return 0 }
+      current = try newBlock(node, &record, zeroed: !path.slots.isEmpty)
+      record.blocks[path.root] = current
+    }
+    for (depth, slot) in path.slots.enumerated() {
+      guard superblock.isDataBlock(current) else { throw .ioError }
+      let parent = current
+      current = try readBlock(parent) { bytes, start in bytes.u32(start + slot * 4) ?? 0 }
+      if current == 0 {
+        if !allocate { return 0 }
+        current = try newBlock(node, &record, zeroed: depth < path.slots.count - 1)
+        let pointer = current
+        try changeBlock(parent) { bytes, start in bytes.put32(pointer, at: start + slot * 4) }
+      }
+    }
+    guard superblock.isDataBlock(current) else { throw .ioError }
+    return current
+  }
+
+  private func newBlock(_ node: Ext2Node, _ record: inout Ext2InodeRecord, zeroed: Bool) throws(Errno) -> UInt32 {
+    let block = try allocateBlock(near: node.goal.load(ordering: .relaxed))
+    node.goal.store(block &+ 1, ordering: .relaxed)
+    record.sectors += sectorsPerBlock
+    if zeroed {
+      let size = superblock.blockSize
+      try changeBlock(block) { bytes, start in
+        for index in start..<(start + size) { bytes[index] = 0 }
+      }
+    }
+    return block
+  }
+
+  private var blocksPerPage: UInt32 { UInt32(pageSize) >> superblock.blockShift }
+
+  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) {
+    guard let node = node(inode) else { throw .ioError }
+    let perPage = blocksPerPage
+    for part in 0..<perPage {
+      let block = try node.record.withLock { record throws(Errno) in
+        try map(node, &record, index * perPage + part, allocate: false)
+      }
+      let offset = Int(part) << Int(superblock.blockShift)
+      if block == 0 {
+        frame.zero(from: offset, to: offset + superblock.blockSize)
+      } else {
+        try disk.device.read(
+          UInt64(block) * UInt64(sectorsPerBlock), count: Int(sectorsPerBlock), into: frame, offset: offset)
+      }
+    }
+  }
+
+  public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
+    guard let node = node(inode) else { throw .ioError }
+    let perPage = blocksPerPage
+    if node.goal.load(ordering: .relaxed) == 0 {
+      let group = UInt32(truncatingIfNeeded: inode.number - 1) / superblock.inodesPerGroup
+      node.goal.store(superblock.firstDataBlock + group * superblock.blocksPerGroup, ordering: .relaxed)
+    }
+    try node.record.withLock { record throws(Errno) in
+      let first = UInt32(range.lowerBound >> Int(superblock.blockShift))
+      let last = UInt32((range.upperBound - 1) >> Int(superblock.blockShift))
+      for part in first...last { _ = try map(node, &record, index * perPage + part, allocate: true) }
+    }
+  }
+
+  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
+    guard let node = node(inode) else { throw .ioError }
+    let perPage = blocksPerPage
+    let size = inode.size
+    for part in 0..<perPage {
+      // A page may reach beyond the end of its file.
+      if UInt64(index) << 12 + UInt64(part) << UInt64(superblock.blockShift) >= size { break }
+      let block = try node.record.withLock { record throws(Errno) in
+        try map(node, &record, index * perPage + part, allocate: true)
+      }
+      try disk.device.write(
+        UInt64(block) * UInt64(sectorsPerBlock), count: Int(sectorsPerBlock), from: frame,
+        offset: Int(part) << Int(superblock.blockShift))
+    }
+  }
+
+  public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {
+    let block = (size + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift)
+    guard let first = UInt32(exactly: block) else { throw .fileTooLarge }
+    try freeBlocks(of: inode, from: first)
+  }
+
+  /// Frees a file's blocks from block `first` on, indirect ones too.
+  func freeBlocks(of inode: Inode, from first: UInt32) throws(Errno) {
+    guard let node = node(inode), inode.isRegular || inode.isDirectory || inode.isLink else { return }
+    try node.record.withLock { record throws(Errno) in
+      if record.inlineTarget != nil { return }
+      for index in 0..<12 where UInt32(index) >= first && record.blocks[index] != 0 {
+        try release(record.blocks[index], &record)
+        record.blocks[index] = 0
+      }
+      var start: UInt64 = 12
+      var size = UInt64(pointersPerBlock)
+      for level in 1...3 {
+        let slot = 11 + level
+        if record.blocks[slot] != 0, start + size > UInt64(first) {
+          let from = UInt64(first) > start ? UInt64(first) - start : 0
+          if try freeTree(record.blocks[slot], level: level, from: from, &record) { record.blocks[slot] = 0 }
+        }
+        start += size
+        size *= UInt64(pointersPerBlock)
+      }
+      node.goal.store(0, ordering: .relaxed)
+    }
+  }
+
+  private func release(_ block: UInt32, _ record: inout Ext2InodeRecord) throws(Errno) {
+    try freeBlock(block)
+    record.sectors -= min(record.sectors, sectorsPerBlock)
+  }
+
+  /// Frees what lies at or behind `from` below an indirect block; true when the block itself went too.
+  private func freeTree(_ block: UInt32, level: Int, from: UInt64, _ record: inout Ext2InodeRecord) throws(Errno) -> Bool {
+    guard superblock.isDataBlock(block) else { throw .ioError }
+    var span: UInt64 = 1
+    for _ in 1..<level { span *= UInt64(pointersPerBlock) }
+    for slot in 0..<Int(pointersPerBlock) {
+      let base = UInt64(slot) * span
+      guard base + span > from else { continue }
+      let child = try readBlock(block) { bytes, start in bytes.u32(start + slot * 4) ?? 0 }
+      if child == 0 { continue }
+      var gone = true
+      if level == 1 {
+        try release(child, &record)
+      } else {
+        gone = try freeTree(child, level: level - 1, from: from > base ? from - base : 0, &record)
+      }
+      if gone { try changeBlock(block) { bytes, start in bytes.put32(0, at: start + slot * 4) } }
+    }
+    guard from == 0 else { return false }
+    try release(block, &record)
+    return true
+  }
+}
+

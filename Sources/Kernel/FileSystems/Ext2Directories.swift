@@ -1,0 +1,302 @@
+import Ext2
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Names: directory blocks through the directory's own pages.
+extension Ext2FS {
+  /// Runs `body` on each block of a directory until it answers something.
+  private func forEachBlock<Result>(
+    _ directory: Inode, _ body: (borrowing Span<UInt8>, Range<Int>, UInt64) -> Result?
+  ) throws(Errno) -> Result? {
+    let size = directory.size
+    var position: UInt64 = 0
+    while position < size {
+      let frame = try directory.page(UInt32(position >> 12))
+      defer { Frames.release(frame) }
+      let start = Int(position & 0xFFF)
+      if let result = frame.withBytes({ body($0, start..<(start + superblock.blockSize), position) }) { return result }
+      position += UInt64(superblock.blockSize)
+    }
+    return nil
+  }
+
+  /// The same for changes: true means that the block was changed and the search ends.
+  private func changeOneBlock(_ directory: Inode, _ body: (inout MutableSpan<UInt8>, Range<Int>) -> Bool) throws(Errno) -> Bool {
+    let size = directory.size
+    var position: UInt64 = 0
+    while position < size {
+      let index = UInt32(position >> 12)
+      let frame = try directory.page(index)
+      defer { Frames.release(frame) }
+      let start = Int(position & 0xFFF)
+      if frame.withMutableBytes({ body(&$0, start..<(start + superblock.blockSize)) }) {
+        directory.markDirty(index)
+        return true
+      }
+      position += UInt64(superblock.blockSize)
+    }
+    return false
+  }
+
+  public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {
+    guard let number = try forEachBlock(directory, { bytes, range, _ in
+      Ext2DirectoryBlock.find(name, bytes, in: range)?.inode
+    }) else { throw .noSuchFileOrDirectory }
+    return try inode(number)
+  }
+
+  private func typeCode(_ type: UInt32) -> UInt8 {
+    guard superblock.hasFileTypes else { return 0 }
+    switch type {
+    case Mode.regular: return 1
+    case Mode.directory: return 2
+    case Mode.character: return 3
+    case Mode.block: return 4
+    case Mode.fifo: return 5
+    case Mode.socket: return 6
+    case Mode.link: return 7
+    default: return 0
+    }
+  }
+
+  private func mode(of code: UInt8) -> UInt32 {
+    let modes: [8 of UInt32] = [
+      0, Mode.regular, Mode.directory, Mode.character, Mode.block, Mode.fifo, Mode.socket, Mode.link,
+    ]
+    return code < 8 ? modes[Int(code)] : 0
+  }
+
+  /// Adds an entry, in a new block if need be. An index that this would invalidate is dropped.
+  private func add(_ name: [UInt8], _ inode: Inode, to directory: Inode) throws(Errno) {
+    let number = UInt32(truncatingIfNeeded: inode.number)
+    let type = typeCode(inode.type)
+    node(directory)?.record.withLock { $0.flags &= ~Ext2InodeRecord.indexed }
+    let done = try changeOneBlock(directory) { bytes, range in
+      Ext2DirectoryBlock.insert(name, inode: number, type: type, &bytes, in: range)
+    }
+    if !done {
+      let position = directory.size
+      let index = UInt32(position >> 12)
+      let frame = try directory.page(index)
+      defer { Frames.release(frame) }
+      let start = Int(position & 0xFFF)
+      let size = superblock.blockSize
+      try reserve(directory, index, start..<(start + size))
+      frame.withMutableBytes { bytes in
+        Ext2DirectoryBlock.write(name, inode: number, type: type, length: size, &bytes, at: start)
+      }
+      directory.markDirty(index)
+      directory.attributes.withLock { $0.size = position + UInt64(size) }
+    }
+    directory.touch(modification: true)
+    try attributesChanged(directory)
+  }
+
+  private func remove(_ name: [UInt8], from directory: Inode) throws(Errno) {
+    guard try changeOneBlock(directory, { bytes, range in Ext2DirectoryBlock.remove(name, &bytes, in: range) }) else {
+      throw .noSuchFileOrDirectory
+    }
+    directory.touch(modification: true)
+    try attributesChanged(directory)
+  }
+
+  private func makeInode(_ attributes: Attributes, in directory: Inode, _ prepare: (inout Ext2InodeRecord) -> Void)
+    throws(Errno) -> Inode
+  {
+    let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
+    let number = try allocateInode(near: UInt32(truncatingIfNeeded: directory.number), isDirectory: isDirectory)
+    if let stale = table.find(UInt64(number)) { table.remove(stale) }
+    var record = Ext2InodeRecord()
+    record.mode = UInt16(truncatingIfNeeded: attributes.mode)
+    record.generation = Random.next()
+    prepare(&record)
+    var attributes = attributes
+    attributes.links = 1
+    attributes.blocks = 0
+    let inode = Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record))
+    _ = table.insert(inode)
+    return inode
+  }
+
+  private func undo(_ inode: Inode) {
+    inode.attributes.withLock { $0.links = 0 }
+    evict(inode)
+  }
+
+  public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
+    let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
+    if isDirectory, directory.attributes.withLock({ $0.links }) >= 32000 { throw .tooManyLinks }
+    let device = attributes.device.rawValue
+    let inode = try makeInode(attributes, in: directory) { record in
+      if device != 0 { record.device = device }
+    }
+    do throws(Errno) {
+      if isDirectory { try fillDirectory(inode, parent: directory) }
+      try attributesChanged(inode)
+      try add(name, inode, to: directory)
+    } catch {
+      undo(inode)
+      throw error
+    }
+    if isDirectory {
+      directory.attributes.withLock { $0.links += 1 }
+      try attributesChanged(directory)
+    }
+    return inode
+  }
+
+  /// The first block of a new directory: `.` and `..`.
+  private func fillDirectory(_ inode: Inode, parent: Inode) throws(Errno) {
+    let size = superblock.blockSize
+    let frame = try inode.page(0)
+    defer { Frames.release(frame) }
+    try reserve(inode, 0, 0..<size)
+    let code = typeCode(Mode.directory)
+    frame.withMutableBytes { bytes in
+      Ext2DirectoryBlock.write(
+        [46], inode: UInt32(truncatingIfNeeded: inode.number), type: code, length: 12, &bytes, at: 0)
+      Ext2DirectoryBlock.write(
+        [46, 46], inode: UInt32(truncatingIfNeeded: parent.number), type: code, length: size - 12, &bytes, at: 12)
+    }
+    inode.markDirty(0)
+    inode.attributes.withLock {
+      $0.size = UInt64(size)
+      $0.links = 2
+    }
+  }
+
+  public func symlink(_ name: [UInt8], in directory: Inode, target: [UInt8], _ attributes: Attributes) throws(Errno)
+    -> Inode
+  {
+    if target.count > superblock.blockSize - 1 { throw .fileNameTooLong }
+    let isShort = target.count < 60
+    let inode = try makeInode(attributes, in: directory) { record in
+      if isShort { record.setInlineTarget(target) }
+    }
+    inode.attributes.withLock { $0.size = UInt64(target.count) }
+    do throws(Errno) {
+      if !isShort { try inode.write(bytes: target, at: 0) }
+      try attributesChanged(inode)
+      try add(name, inode, to: directory)
+    } catch {
+      undo(inode)
+      throw error
+    }
+    return inode
+  }
+
+  public func link(_ inode: Inode, _ name: [UInt8], in directory: Inode) throws(Errno) {
+    if inode.attributes.withLock({ $0.links }) >= 32000 { throw .tooManyLinks }
+    inode.attributes.withLock { $0.links += 1 }
+    do throws(Errno) { try add(name, inode, to: directory) } catch {
+      inode.attributes.withLock { $0.links -= 1 }
+      throw error
+    }
+    inode.touch()
+    try attributesChanged(inode)
+  }
+
+  public func unlink(_ name: [UInt8], _ inode: Inode, in directory: Inode) throws(Errno) {
+    try remove(name, from: directory)
+    try dropLink(inode, in: directory)
+  }
+
+  private func dropLink(_ inode: Inode, in directory: Inode) throws(Errno) {
+    if inode.isDirectory {
+      inode.attributes.withLock { $0.links = 0 }
+      directory.attributes.withLock { $0.links -= 1 }
+      try attributesChanged(directory)
+    } else {
+      inode.attributes.withLock { if $0.links > 0 { $0.links -= 1 } }
+    }
+    try attributesChanged(inode)
+  }
+
+  public func isEmpty(_ directory: Inode) throws(Errno) -> Bool {
+    let verdict = try forEachBlock(directory) { bytes, range, _ -> Bool? in
+      guard let empty = Ext2DirectoryBlock.isEmpty(bytes, in: range) else { return false }
+      return empty ? nil : false
+    }
+    return verdict ?? true
+  }
+
+  public func rename(
+    _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
+    replacing replaced: Inode?
+  ) throws(Errno) {
+    if let replaced {
+      // The new name changes hands in place: at no time does it lead nowhere.
+      let number = UInt32(truncatingIfNeeded: inode.number)
+      let type = typeCode(inode.type)
+      _ = try changeOneBlock(newDirectory) { bytes, range in
+        guard let entry = Ext2DirectoryBlock.find(newName, bytes.span, in: range) else { return false }
+        bytes.put32(number, at: entry.offset)
+        bytes[entry.offset + 7] = type
+        return true
+      }
+      try dropLink(replaced, in: newDirectory)
+    } else {
+      try add(newName, inode, to: newDirectory)
+    }
+    if inode.isDirectory, directory !== newDirectory {
+      let parent = UInt32(truncatingIfNeeded: newDirectory.number)
+      _ = try changeOneBlock(inode) { bytes, range in
+        guard let entry = Ext2DirectoryBlock.find([46, 46], bytes.span, in: range) else { return false }
+        bytes.put32(parent, at: entry.offset)
+        return true
+      }
+      directory.attributes.withLock { $0.links -= 1 }
+      newDirectory.attributes.withLock { $0.links += 1 }
+      try attributesChanged(newDirectory)
+    }
+    try remove(name, from: directory)
+    try attributesChanged(inode)
+  }
+
+  public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
+    var next = position
+    let size = directory.size
+    while next < size {
+      let blockStart = next & ~UInt64(superblock.blockSize - 1)
+      let frame = try directory.page(UInt32(blockStart >> 12))
+      defer { Frames.release(frame) }
+      let start = Int(blockStart & 0xFFF)
+      let range = start..<(start + superblock.blockSize)
+      let more = frame.withBytes { bytes in
+        // Entries may have moved since the last call: find the first one at or behind the position.
+        var offset = start
+        while let entry = Ext2DirectoryBlock.entry(bytes, at: offset, in: range) {
+          let at = blockStart + UInt64(offset - start)
+          if at >= next, entry.inode != 0 {
+            let item = DirectoryEntry(
+              name: Ext2DirectoryBlock.name(bytes, entry), inode: UInt64(entry.inode), type: mode(of: entry.type),
+              next: at + UInt64(entry.length))
+            if !visit(item) { return false }
+          }
+          offset += entry.length
+        }
+        return true
+      }
+      if !more { return }
+      next = blockStart + UInt64(superblock.blockSize)
+    }
+  }
+}
+
+/// `mount -t ext2`.
+public final class Ext2Type: FileSystemType {
+  public init() {}
+  public var name: String { "ext2" }
+  public var needsDevice: Bool { true }
+  public func make(source: [UInt8], device: Inode?, readOnly: Bool) throws(Errno) -> any FileSystem {
+    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
+      throw .noSuchAddressOrDevice
+    }
+    return try Ext2FS(node, readOnly: readOnly)
+  }
+}

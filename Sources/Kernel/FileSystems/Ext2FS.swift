@@ -1,0 +1,263 @@
+import Ext2
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+public struct Ext2NodeRank: LockRank { public static let level: UInt8 = 28 }
+
+/// An inode's record in memory.
+final class Ext2Node {
+  let record: Mutex<Ext2InodeRecord, Ext2NodeRank>
+  /// Where the search for the next block begins.
+  let goal = Atomic<UInt32>(0)
+  init(_ record: Ext2InodeRecord) { self.record = Mutex(record) }
+}
+
+/// ext2, read and write. On-disk structures are Logic/Ext2's; this adds the caches and the allocators.
+///
+/// SPEC: "The Second Extended File System", D. Poirier; mke2fs(8) for what images look like.
+public final class Ext2FS: FileSystem {
+  let disk: BlockNode
+  let superblock: Ext2Superblock
+  public let isReadOnly: Bool
+  let table = InodeTable()
+  /// Allocation state: one descriptor a group.
+  let groups: Mutex<[Ext2Group], FileSystemRank>
+  private var rootInode: Inode?
+
+  public var typeName: String { "ext2" }
+  public var deviceNumber: UInt32 { disk.deviceNumber }
+  public var root: Inode { rootInode! }
+
+  /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
+  public init(_ disk: BlockNode, readOnly: Bool) throws(Errno) {
+    self.disk = disk
+    let bytes = try disk.inode.bytes(at: UInt64(Ext2Superblock.offset), count: Ext2Superblock.size)
+    do throws(Ext2Error) { superblock = try Ext2Superblock(bytes.span) } catch {
+      switch error {
+      case .notExt2: log("ext2: no ext2 file system on the device")
+      case .corrupt: log("ext2: the superblock is corrupt")
+      case .unsupportedFeatures(let features): log("ext2: unsupported features \(hex(features))")
+      }
+      throw .invalidArgument
+    }
+    guard UInt64(superblock.blockCount) << UInt64(superblock.blockShift) <= disk.inode.size else {
+      log("ext2: the file system is larger than its device")
+      throw .invalidArgument
+    }
+    isReadOnly = readOnly || superblock.mustBeReadOnly
+    groups = Mutex(try Self.readGroups(disk, superblock))
+    if superblock.state & Ext2Superblock.cleanState == 0 { log("ext2: not cleanly unmounted; e2fsck is advised") }
+    let root = try inode(2)
+    guard root.isDirectory else {
+      log("ext2: the root is not a directory")
+      throw .invalidArgument
+    }
+    root.addUser()
+    rootInode = root
+    if !isReadOnly { try setState(superblock.state & ~Ext2Superblock.cleanState) }
+  }
+
+  private static func readGroups(_ disk: BlockNode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
+    let start = UInt64(superblock.descriptorBlock) << UInt64(superblock.blockShift)
+    let size = Int(superblock.groupCount) * Ext2Group.size
+    let bytes = try disk.inode.bytes(at: start, count: size)
+    var groups: [Ext2Group] = []
+    for index in 0..<Int(superblock.groupCount) {
+      guard let group = Ext2Group(bytes.span, at: index * Ext2Group.size, superblock) else {
+        log("ext2: group descriptor \(index) is corrupt")
+        throw .invalidArgument
+      }
+      groups.append(group)
+    }
+    return groups
+  }
+
+  // MARK: Metadata blocks, through the disk's page cache
+
+  func readBlock<Result>(_ block: UInt32, _ body: (borrowing Span<UInt8>, Int) -> Result) throws(Errno) -> Result {
+    let position = UInt64(block) << UInt64(superblock.blockShift)
+    let frame = try disk.inode.page(UInt32(position >> 12))
+    defer { Frames.release(frame) }
+    return frame.withBytes { body($0, Int(position & 0xFFF)) }
+  }
+
+  func changeBlock<Result>(_ block: UInt32, _ body: (inout MutableSpan<UInt8>, Int) -> Result) throws(Errno) -> Result {
+    let position = UInt64(block) << UInt64(superblock.blockShift)
+    let index = UInt32(position >> 12)
+    let frame = try disk.inode.page(index)
+    defer { Frames.release(frame) }
+    let result = frame.withMutableBytes { body(&$0, Int(position & 0xFFF)) }
+    disk.inode.markDirty(index)
+    return result
+  }
+
+  private func setState(_ state: UInt16) throws(Errno) {
+    let block: UInt32 = superblock.blockShift == 10 ? 1 : 0
+    let offset = superblock.blockShift == 10 ? 0 : 1024
+    let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
+    let (freeBlocks, freeInodes) = groups.withLock { groups in
+      (groups.reduce(0) { $0 + UInt32($1.freeBlocks) }, groups.reduce(0) { $0 + UInt32($1.freeInodes) })
+    }
+    try changeBlock(block) { bytes, start in
+      let at = start + offset
+      bytes.put32(freeBlocks, at: at + 12)
+      bytes.put32(freeInodes, at: at + 16)
+      bytes.put32(now, at: at + 48)
+      bytes.put16(state, at: at + 58)
+    }
+  }
+
+  /// Group counts to the descriptor table, all under the allocator's lock.
+  private func writeGroups() throws(Errno) {
+    try groups.withLock { groups throws(Errno) in
+      let perBlock = superblock.blockSize / Ext2Group.size
+      for (index, group) in groups.enumerated() {
+        try changeBlock(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes, start in
+          group.encodeCounts(into: &bytes, at: start + index % perBlock * Ext2Group.size)
+        }
+      }
+    }
+  }
+
+  public func sync() throws(Errno) {
+    if isReadOnly { return }
+    try writeGroups()
+    try setState(superblock.state & ~Ext2Superblock.cleanState)
+    try disk.sync()
+  }
+
+  public func sync(_ inode: Inode) throws(Errno) {
+    if isReadOnly { return }
+    try disk.sync()
+  }
+
+  public func unmount() throws(Errno) {
+    if isReadOnly { return }
+    try writeGroups()
+    try setState(superblock.state | Ext2Superblock.cleanState)
+    try disk.sync()
+  }
+
+  public func dropUnused() {
+    table.dropCleanPages()
+    _ = disk.inode.dropCleanPages()
+    table.dropUnused()
+  }
+
+  public func statistics() -> FileSystemStatistics {
+    var result = FileSystemStatistics(magic: 0xEF53)
+    result.blockSize = UInt32(superblock.blockSize)
+    let overhead = UInt64(superblock.groupCount) * UInt64(2 + (superblock.inodesPerGroup + superblock.inodesPerBlock - 1) / superblock.inodesPerBlock)
+    result.blocks = UInt64(superblock.blockCount) - min(overhead, UInt64(superblock.blockCount))
+    groups.withLock { groups in
+      for group in groups {
+        result.freeBlocks += UInt64(group.freeBlocks)
+        result.freeFiles += UInt64(group.freeInodes)
+      }
+    }
+    let reserved = UInt64(superblock.reservedBlocks)
+    result.availableBlocks = result.freeBlocks > reserved ? result.freeBlocks - reserved : 0
+    result.files = UInt64(superblock.inodeCount)
+    return result
+  }
+
+  // MARK: Inodes
+
+  /// The block and byte offset of an inode's record.
+  private func location(_ number: UInt32) throws(Errno) -> (block: UInt32, offset: Int) {
+    guard number >= 1, number <= superblock.inodeCount else { throw .ioError }
+    let group = (number - 1) / superblock.inodesPerGroup
+    let index = (number - 1) % superblock.inodesPerGroup
+    let tableBlock = groups.withLock { $0[Int(group)].inodeTable }
+    return (tableBlock + index / superblock.inodesPerBlock, Int(index % superblock.inodesPerBlock * superblock.inodeSize))
+  }
+
+  func inode(_ number: UInt32) throws(Errno) -> Inode {
+    if let inode = table.find(UInt64(number)) { return inode }
+    let (block, offset) = try location(number)
+    let record = try readBlock(block) { Ext2InodeRecord($0, at: $1 + offset) }
+    guard record.mode != 0, record.links > 0 else {
+      log("ext2: a directory names inode \(number), which is free")
+      throw .ioError
+    }
+    var attributes = Attributes(mode: UInt32(record.mode), owner: record.owner, group: record.group)
+    attributes.links = UInt32(record.links)
+    attributes.size = record.size
+    attributes.blocks = UInt64(record.sectors)
+    attributes.accessTime = Int64(Int32(bitPattern: record.accessTime)) * 1_000_000_000
+    attributes.modificationTime = Int64(Int32(bitPattern: record.modificationTime)) * 1_000_000_000
+    attributes.changeTime = Int64(Int32(bitPattern: record.changeTime)) * 1_000_000_000
+    let type = attributes.mode & Mode.typeMask
+    if type == Mode.character || type == Mode.block { attributes.device = DeviceNumber(rawValue: record.device) }
+    return table.insert(Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record)))
+  }
+
+  func node(_ inode: Inode) -> Ext2Node? {
+    // A FIFO's payload is its pipe; its record is read again where it matters.
+    inode.payload as? Ext2Node
+  }
+
+  private func seconds(_ nanoseconds: Int64) -> UInt32 { UInt32(truncatingIfNeeded: nanoseconds / 1_000_000_000) }
+
+  public func attributesChanged(_ inode: Inode) throws(Errno) {
+    if isReadOnly { return }
+    let number = UInt32(truncatingIfNeeded: inode.number)
+    let (block, offset) = try location(number)
+    let attributes = inode.attributes.withLock { $0 }
+    var record: Ext2InodeRecord
+    if let node = node(inode) {
+      record = node.record.withLock { record in
+        update(&record, attributes)
+        return record
+      }
+    } else {
+      record = try readBlock(block) { Ext2InodeRecord($0, at: $1 + offset) }
+      update(&record, attributes)
+    }
+    inode.attributes.withLock { $0.blocks = UInt64(record.sectors) }
+    try changeBlock(block) { record.encode(into: &$0, at: $1 + offset) }
+  }
+
+  private func update(_ record: inout Ext2InodeRecord, _ attributes: Attributes) {
+    record.mode = UInt16(truncatingIfNeeded: attributes.mode)
+    record.owner = attributes.owner
+    record.group = attributes.group
+    record.links = UInt16(truncatingIfNeeded: attributes.links)
+    record.size = attributes.size
+    record.accessTime = seconds(attributes.accessTime)
+    record.modificationTime = seconds(attributes.modificationTime)
+    record.changeTime = seconds(attributes.changeTime)
+  }
+
+  public func readLink(_ inode: Inode) throws(Errno) -> [UInt8] {
+    guard let node = node(inode) else { throw .ioError }
+    if let text = node.record.withLock({ $0.inlineTarget }) { return text }
+    return try inode.bytes(at: 0, count: 4096)
+  }
+
+  public func evict(_ inode: Inode) {
+    if isReadOnly { return }
+    inode.dropPages()
+    do throws(Errno) {
+      try freeBlocks(of: inode, from: 0)
+      let number = UInt32(truncatingIfNeeded: inode.number)
+      let (block, offset) = try location(number)
+      let now = seconds(Clock.realtime)
+      try changeBlock(block) { bytes, start in
+        var record = Ext2InodeRecord(bytes.span, at: start + offset)
+        record.links = 0
+        record.deletionTime = now
+        record.sectors = 0
+        record.size = 0
+        record.encode(into: &bytes, at: start + offset)
+      }
+      table.remove(inode)
+      try freeInode(number, isDirectory: inode.isDirectory)
+    } catch { log("ext2: inode \(inode.number) could not be deleted: errno \(error.rawValue)") }
+  }
+}

@@ -1,0 +1,222 @@
+import Machine
+import Processes
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// /proc in Linux's formats: what ps, top, free, df and glibc read. SPEC: proc(5).
+public final class ProcFS: FileSystem {
+  /// What a directory inode stands for.
+  final class Directory {
+    enum Kind {
+      case root
+      case process(Int32)
+      case descriptors(Int32)
+      case tasks(Int32)
+      case system
+      case systemKernel
+    }
+    let kind: Kind
+    init(_ kind: Kind) { self.kind = kind }
+  }
+
+  /// A file whose text is made when it is opened.
+  final class File: FileNode {
+    let make: () throws(Errno) -> [UInt8]
+    let write: (([UInt8]) throws(Errno) -> Void)?
+    init(_ make: @escaping () throws(Errno) -> [UInt8], write: (([UInt8]) throws(Errno) -> Void)? = nil) {
+      self.make = make
+      self.write = write
+    }
+    override func makeFile() throws(Errno) -> any OpenFile { Snapshot(try make(), write) }
+  }
+
+  /// The text as it was at open: a reader in pieces sees one state.
+  final class Snapshot: OpenFile {
+    let bytes: [UInt8]
+    let writer: (([UInt8]) throws(Errno) -> Void)?
+    init(_ bytes: [UInt8], _ writer: (([UInt8]) throws(Errno) -> Void)?) {
+      self.bytes = bytes
+      self.writer = writer
+    }
+    var isSeekable: Bool { true }
+    func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+      guard offset < UInt64(bytes.count) else { return 0 }
+      return try buffer.put(bytes, from: Int(offset))
+    }
+    func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+      guard let writer else { throw .permissionDenied }
+      let count = buffer.count
+      try writer(try buffer.takeBytes(limit: 4096))
+      return (count, offset + UInt64(count))
+    }
+  }
+
+  final class Link: LinkTarget {
+    let place: () throws(Errno) -> Path
+    init(_ place: @escaping () throws(Errno) -> Path) { self.place = place }
+    override func resolve() throws(Errno) -> Path { try place() }
+  }
+  /// A link of plain text.
+  final class TextLink {
+    let text: [UInt8]
+    init(_ text: [UInt8]) { self.text = text }
+  }
+  /// A link to something without a path: `pipe:[12]`.
+  final class NamelessLink: LinkTarget {
+    override func fixedText() -> [UInt8]? { Array("anon_inode:[file]".utf8) }
+  }
+
+  private var rootInode: Inode?
+  public init() {
+    let root = Inode(
+      self, number: 1, attributes: Attributes(mode: Mode.directory | 0o555), payload: Directory(.root))
+    root.addUser()
+    rootInode = root
+  }
+
+  public var typeName: String { "proc" }
+  public var deviceNumber: UInt32 { 5 }
+  public var root: Inode { rootInode! }
+  public var cachesNames: Bool { false }
+
+  func directory(_ kind: Directory.Kind, number: UInt64) -> Inode {
+    var attributes = Attributes(mode: Mode.directory | 0o555)
+    attributes.links = 2
+    return Inode(self, number: number, attributes: attributes, payload: Directory(kind))
+  }
+  func file(_ number: UInt64, mode: UInt32 = 0o444, _ make: @escaping () throws(Errno) -> [UInt8]) -> Inode {
+    Inode(self, number: number, attributes: Attributes(mode: Mode.regular | mode), payload: File(make))
+  }
+  func link(_ number: UInt64, _ payload: AnyObject) -> Inode {
+    Inode(self, number: number, attributes: Attributes(mode: Mode.link | 0o777), payload: payload)
+  }
+
+  public func readLink(_ inode: Inode) throws(Errno) -> [UInt8] {
+    guard let link = inode.payload as? TextLink else { throw .invalidArgument }
+    return link.text
+  }
+
+  public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {
+    guard let node = directory.payload as? Directory else { throw .notDirectory }
+    switch node.kind {
+    case .root: return try lookupRoot(name)
+    case .process(let id): return try lookupProcess(id, name)
+    case .descriptors(let id): return try lookupDescriptor(id, name)
+    case .tasks(let id): return try lookupTask(id, name)
+    case .system: return try lookupSystem(name)
+    case .systemKernel: return try lookupSystemKernel(name)
+    }
+  }
+
+  private static func number(_ name: [UInt8]) -> Int32? {
+    guard !name.isEmpty, name.count < 8 else { return nil }
+    var value: Int32 = 0
+    for byte in name {
+      guard byte >= 48, byte <= 57 else { return nil }
+      value = value * 10 + Int32(byte - 48)
+    }
+    return value
+  }
+
+  static func isName(_ name: [UInt8], _ text: StaticString) -> Bool { text.description.utf8.elementsEqual(name) }
+
+  private func lookupRoot(_ name: [UInt8]) throws(Errno) -> Inode {
+    if let id = Self.number(name) {
+      guard ProcessTable.shared.find(id) != nil else { throw .noSuchFileOrDirectory }
+      return directory(.process(id), number: UInt64(id) * 4096)
+    }
+    if Self.isName(name, "self") {
+      var text = Text()
+      text.add(Task.currentTask.process.id)
+      return link(2, TextLink(text.bytes))
+    }
+    if Self.isName(name, "sys") { return directory(.system, number: 3) }
+    guard let index = SystemFiles.all.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
+    return file(UInt64(100 + index), SystemFiles.all[index].make)
+  }
+
+  private func lookupProcess(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+    guard let process = ProcessTable.shared.find(id) else { throw .noSuchFileOrDirectory }
+    let base = UInt64(id) * 4096
+    if Self.isName(name, "fd") { return directory(.descriptors(id), number: base + 1) }
+    if Self.isName(name, "task") { return directory(.tasks(id), number: base + 2) }
+    if Self.isName(name, "exe") {
+      return link(base + 3, Link { () throws(Errno) in
+        guard let path = process.executable.withLock({ $0.path }) else { throw .noSuchFileOrDirectory }
+        return path
+      })
+    }
+    if Self.isName(name, "cwd") { return link(base + 4, Link { () throws(Errno) in process.pathContext.directory }) }
+    if Self.isName(name, "root") { return link(base + 5, Link { () throws(Errno) in process.pathContext.root }) }
+    guard let index = ProcessFiles.all.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
+    let make = ProcessFiles.all[index].make
+    return file(base + 100 + UInt64(index)) { () throws(Errno) in try make(process) }
+  }
+
+  private func lookupDescriptor(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+    guard let number = Self.number(name), let process = ProcessTable.shared.find(id),
+      let description = process.descriptors.withLock({ $0[number] })
+    else { throw .noSuchFileOrDirectory }
+    let inode = UInt64(id) * 4096 + 1024 + UInt64(number)
+    guard let path = description.path else { return link(inode, NamelessLink()) }
+    return link(inode, Link { () throws(Errno) in path })
+  }
+
+  private func lookupTask(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+    guard let number = Self.number(name), let process = ProcessTable.shared.find(id),
+      process.signals.withLock({ $0.threads.contains { $0.id == number } })
+    else { throw .noSuchFileOrDirectory }
+    return directory(.process(id), number: UInt64(number) * 4096 + 7)
+  }
+
+  private func lookupSystem(_ name: [UInt8]) throws(Errno) -> Inode {
+    guard Self.isName(name, "kernel") else { throw .noSuchFileOrDirectory }
+    return directory(.systemKernel, number: 4)
+  }
+
+  private func lookupSystemKernel(_ name: [UInt8]) throws(Errno) -> Inode {
+    guard let index = SystemFiles.kernel.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
+    return file(UInt64(50 + index), SystemFiles.kernel[index].make)
+  }
+
+  // MARK: Listing
+
+  public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
+    guard let node = directory.payload as? Directory else { throw .notDirectory }
+    var entries: [([UInt8], UInt32)] = [([46], Mode.directory), ([46, 46], Mode.directory)]
+    func add(_ name: StaticString, _ type: UInt32) { entries.append((Array(name.description.utf8), type)) }
+    func add(_ number: Int32, _ type: UInt32) {
+      var text = Text()
+      text.add(number)
+      entries.append((text.bytes, type))
+    }
+    switch node.kind {
+    case .root:
+      add("self", Mode.link)
+      add("sys", Mode.directory)
+      for item in SystemFiles.all { add(item.name, Mode.regular) }
+      for process in ProcessTable.shared.all() { add(process.id, Mode.directory) }
+    case .process:
+      for name in ["fd", "task"] as [StaticString] { add(name, Mode.directory) }
+      for name in ["exe", "cwd", "root"] as [StaticString] { add(name, Mode.link) }
+      for item in ProcessFiles.all { add(item.name, Mode.regular) }
+    case .descriptors(let id):
+      for number in ProcessTable.shared.find(id)?.descriptors.withLock({ $0.numbers }) ?? [] { add(number, Mode.link) }
+    case .tasks(let id):
+      for number in ProcessTable.shared.find(id)?.signals.withLock({ $0.threads.map { $0.id } }) ?? [] {
+        add(number, Mode.directory)
+      }
+    case .system: add("kernel", Mode.directory)
+    case .systemKernel: for item in SystemFiles.kernel { add(item.name, Mode.regular) }
+    }
+    for index in entries.indices where UInt64(index) >= position {
+      let entry = DirectoryEntry(
+        name: entries[index].0, inode: UInt64(index) + directory.number, type: entries[index].1, next: UInt64(index) + 1)
+      if !visit(entry) { return }
+    }
+  }
+
+  public func statistics() -> FileSystemStatistics { FileSystemStatistics(magic: 0x9FA0) }
+}

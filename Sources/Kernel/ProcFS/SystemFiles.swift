@@ -1,0 +1,187 @@
+import Machine
+import Processes
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Files in /proc about the whole system.
+enum SystemFiles {
+  typealias Item = (name: StaticString, make: () throws(Errno) -> [UInt8])
+  /// The command line as the loader gave it; set at boot.
+  static let commandLine = BootCell<Line>()
+  final class Line {
+    let text: [UInt8]
+    init(_ text: [UInt8]) { self.text = text }
+  }
+
+  static var all: [Item] {
+    [
+      ("meminfo", meminfo), ("uptime", uptime), ("loadavg", loadavg), ("stat", stat), ("mounts", mounts),
+      ("filesystems", filesystems), ("version", version), ("cmdline", cmdline), ("cpuinfo", cpuinfo),
+      ("interrupts", interrupts), ("partitions", partitions), ("kernel_state", kernelState),
+    ]
+  }
+
+  static var kernel: [Item] {
+    [
+      ("ostype", { () throws(Errno) in Array("AdrOS\n".utf8) }), ("osrelease", { () throws(Errno) in Array("6.1.0-adros\n".utf8) }),
+      ("pid_max", { () throws(Errno) in Array("32768\n".utf8) }),
+    ]
+  }
+
+  static func meminfo() throws(Errno) -> [UInt8] {
+    var text = Text()
+    let total = UInt64(Machine.memoryFrames) * 4
+    let free = UInt64(Frames.freeCount) * 4
+    let cached = UInt64(max(0, PageCache.count.load(ordering: .relaxed))) * 4
+    text.addSize("MemTotal", kilobytes: total)
+    text.addSize("MemFree", kilobytes: free)
+    text.addSize("MemAvailable", kilobytes: free)
+    text.addSize("Buffers", kilobytes: 0)
+    text.addSize("Cached", kilobytes: cached)
+    text.addSize("SwapTotal", kilobytes: 0)
+    text.addSize("SwapFree", kilobytes: 0)
+    text.addSize("Dirty", kilobytes: UInt64(max(0, PageCache.dirtyCount.load(ordering: .relaxed))) * 4)
+    return text.bytes
+  }
+
+  static func uptime() throws(Errno) -> [UInt8] {
+    var text = Text()
+    let hundredths = Clock.monotonic / 10_000_000
+    for _ in 0..<2 {
+      text.add(hundredths / 100)
+      text.add(".")
+      text.add(hundredths % 100, width: 2, pad: 48)
+      text.add(" ")
+    }
+    text.bytes[text.bytes.count - 1] = 10
+    return text.bytes
+  }
+
+  static func loadavg() throws(Errno) -> [UInt8] {
+    var text = Text()
+    text.add("0.00 0.00 0.00 1/")
+    text.add(UInt64(ProcessTable.shared.count))
+    text.add(" ")
+    text.add(UInt64(ProcessTable.shared.forkCount.load(ordering: .relaxed)))
+    text.add("\n")
+    return text.bytes
+  }
+
+  static func stat() throws(Errno) -> [UInt8] {
+    var text = Text()
+    let ticks = Clock.monotonic / 10_000_000
+    text.add("cpu  ")
+    text.add(ticks)
+    text.add(" 0 0 0 0 0 0 0 0 0\n")
+    for cpu in 0..<Processors.count {
+      text.add("cpu")
+      text.add(UInt64(cpu))
+      text.add(" ")
+      text.add(ticks)
+      text.add(" 0 0 0 0 0 0 0 0 0\n")
+    }
+    text.add("ctxt ")
+    text.add(UInt64(Scheduler.switchCount.load(ordering: .relaxed)))
+    text.add("\nbtime ")
+    text.add(UInt64(max(0, Clock.realtime - Int64(Clock.monotonic))) / 1_000_000_000)
+    text.add("\nprocesses ")
+    text.add(UInt64(ProcessTable.shared.forkCount.load(ordering: .relaxed)))
+    text.add("\nprocs_running 1\nprocs_blocked 0\n")
+    return text.bytes
+  }
+
+  static func mounts() throws(Errno) -> [UInt8] {
+    var text = Text()
+    let root = Task.currentTask.process.pathContext.root
+    for mount in Mounts.all() {
+      let place = Path(mount: mount, dentry: mount.root)
+      guard let path = place.text(root: root) else { continue }
+      text.add(mount.source.isEmpty ? Array("none".utf8) : mount.source)
+      text.add(" ")
+      text.add(path)
+      text.add(" ")
+      text.add(Array(mount.fileSystem.typeName.utf8))
+      text.add(mount.isReadOnly ? " ro" : " rw")
+      if mount.flags & MountFlags.noSetUser != 0 { text.add(",nosuid") }
+      if mount.flags & MountFlags.noDevices != 0 { text.add(",nodev") }
+      if mount.flags & MountFlags.noExecute != 0 { text.add(",noexec") }
+      text.add(" 0 0\n")
+    }
+    return text.bytes
+  }
+
+  static func filesystems() throws(Errno) -> [UInt8] {
+    var text = Text()
+    for type in FileSystemTypes.all() {
+      text.add(type.needsDevice ? "\t" : "nodev\t")
+      text.add(Array(type.name.utf8))
+      text.add("\n")
+    }
+    return text.bytes
+  }
+
+  static func version() throws(Errno) -> [UInt8] {
+    Array("AdrOS version 6.1.0-adros (Swift 6) #1 SMP PREEMPT AdrOS in Swift\n".utf8)
+  }
+
+  static func cmdline() throws(Errno) -> [UInt8] { (commandLine.isSet ? commandLine.value.text : []) + [10] }
+
+  static func cpuinfo() throws(Errno) -> [UInt8] {
+    var text = Text()
+    for cpu in 0..<Processors.count {
+      text.add("processor\t: ")
+      text.add(UInt64(cpu))
+      text.add("\nvendor_id\t: ")
+      text.add(Processors.vendor)
+      text.add("\ncpu MHz\t\t: ")
+      unsafe text.add(UInt64(Clock.ticksPerMillisecond / 1000))
+      text.add(".000\n\n")
+    }
+    return text.bytes
+  }
+
+  static func interrupts() throws(Errno) -> [UInt8] {
+    var text = Text()
+    for vector in 32..<256 where Interrupts.count(vector: vector) > 0 {
+      text.add(UInt64(vector - 32), width: 3)
+      text.add(": ")
+      text.add(UInt64(Interrupts.count(vector: vector)), width: 10)
+      text.add("\n")
+    }
+    return text.bytes
+  }
+
+  static func partitions() throws(Errno) -> [UInt8] {
+    var text = Text()
+    text.add("major minor  #blocks  name\n\n")
+    DeviceRegistry.forEach { name, isBlock, number, _, device in
+      guard isBlock, let node = device as? BlockNode else { return }
+      text.add(UInt64(number.major), width: 4)
+      text.add(UInt64(number.minor), width: 9)
+      text.add(node.device.sectorCount / 2, width: 11)
+      text.add(" ")
+      text.add(name)
+      text.add("\n")
+    }
+    return text.bytes
+  }
+
+  /// Ours: what a leak test compares. Frames, processes, cached names and pages.
+  static func kernelState() throws(Errno) -> [UInt8] {
+    var text = Text()
+    text.addLine("free_frames", UInt64(Frames.freeCount))
+    text.addLine("processes", UInt64(ProcessTable.shared.count))
+    text.addLine("names", UInt64(max(0, DentryCache.count.load(ordering: .relaxed))))
+    text.addLine("cached_pages", UInt64(max(0, PageCache.count.load(ordering: .relaxed))))
+    text.addLine("cpus", UInt64(Processors.count))
+    return text.bytes
+  }
+}
+
+extension ProcFS {
+  /// Remembers the command line for /proc/cmdline.
+  public static func setCommandLine(_ text: [UInt8]) { SystemFiles.commandLine.set(SystemFiles.Line(text)) }
+}
