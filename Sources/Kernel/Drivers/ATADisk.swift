@@ -67,6 +67,7 @@ public final class ATADisk: BlockDevice {
     let ports = registers.command
     if ports.read8(7) == 0xFF { return nil }  // a floating bus: no channel
     registers.control.write8(0, 2)  // no interrupts while probing
+    defer { registers.control.write8(0, 0) }
     ports.write8(6, slave ? 0xF0 : 0xE0)
     for _ in 0..<4 { _ = registers.control.read8(0) }
     for register in UInt16(2)...5 { ports.write8(register, 0) }
@@ -79,7 +80,6 @@ public final class ATADisk: BlockDevice {
     if ports.read8(7) & 1 != 0 { return nil }
     var words: [UInt16] = []
     for _ in 0..<256 { words.append(ports.read16(0)) }
-    registers.control.write8(0, 0)
     return words
   }
 

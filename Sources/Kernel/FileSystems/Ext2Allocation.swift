@@ -152,19 +152,34 @@ extension Ext2FS {
 
   private var blocksPerPage: UInt32 { UInt32(pageSize) >> superblock.blockShift }
 
-  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) {
+  /// Calls `body` with each run of a page's blocks that is contiguous on the device: first block (0 for a hole), byte
+  /// offset in the page, number of blocks.
+  private func forEachRun(
+    _ inode: Inode, _ index: UInt32, blocks: UInt32, allocate: Bool, _ body: (UInt32, Int, Int) throws(Errno) -> Void
+  ) throws(Errno) {
     guard let node = node(inode) else { throw .ioError }
-    let perPage = blocksPerPage
-    for part in 0..<perPage {
+    var run: (block: UInt32, start: UInt32, count: UInt32) = (0, 0, 0)
+    for part in 0..<blocks {
       let block = try node.record.withLock { record throws(Errno) in
-        try map(node, &record, index * perPage + part, allocate: false)
+        try map(node, &record, index * blocksPerPage + part, allocate: allocate)
       }
-      let offset = Int(part) << Int(superblock.blockShift)
+      if run.count > 0, block == 0 ? run.block == 0 : run.block != 0 && block == run.block + run.count {
+        run.count += 1
+        continue
+      }
+      if run.count > 0 { try body(run.block, Int(run.start) << Int(superblock.blockShift), Int(run.count)) }
+      run = (block, part, 1)
+    }
+    if run.count > 0 { try body(run.block, Int(run.start) << Int(superblock.blockShift), Int(run.count)) }
+  }
+
+  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) {
+    try forEachRun(inode, index, blocks: blocksPerPage, allocate: false) { block, offset, count throws(Errno) in
       if block == 0 {
-        frame.zero(from: offset, to: offset + superblock.blockSize)
+        frame.zero(from: offset, to: offset + count * superblock.blockSize)
       } else {
         try disk.device.read(
-          UInt64(block) * UInt64(sectorsPerBlock), count: Int(sectorsPerBlock), into: frame, offset: offset)
+          UInt64(block) * UInt64(sectorsPerBlock), count: count * Int(sectorsPerBlock), into: frame, offset: offset)
       }
     }
   }
@@ -184,18 +199,15 @@ extension Ext2FS {
   }
 
   public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
-    guard let node = node(inode) else { throw .ioError }
-    let perPage = blocksPerPage
+    // A page may reach beyond the end of its file.
+    let start = UInt64(index) << 12
     let size = inode.size
-    for part in 0..<perPage {
-      // A page may reach beyond the end of its file.
-      if UInt64(index) << 12 + UInt64(part) << UInt64(superblock.blockShift) >= size { break }
-      let block = try node.record.withLock { record throws(Errno) in
-        try map(node, &record, index * perPage + part, allocate: true)
-      }
+    guard size > start else { return }
+    let bytes = min(size - start, UInt64(pageSize))
+    let blocks = UInt32((bytes + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift))
+    try forEachRun(inode, index, blocks: blocks, allocate: true) { block, offset, count throws(Errno) in
       try disk.device.write(
-        UInt64(block) * UInt64(sectorsPerBlock), count: Int(sectorsPerBlock), from: frame,
-        offset: Int(part) << Int(superblock.blockShift))
+        UInt64(block) * UInt64(sectorsPerBlock), count: count * Int(sectorsPerBlock), from: frame, offset: offset)
     }
   }
 

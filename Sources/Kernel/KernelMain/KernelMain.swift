@@ -21,6 +21,7 @@ public func kernelMain() {
   let line = unsafe CommandLine(Machine.boot.commandLine, hasProgramName: Machine.bootedByMultiboot1)
   EarlyConsole.setSerial(!line.quiet)
   log("AdrOS in Swift, \(Frames.totalCount / 256) MiB of memory")
+  Clock.readRTC()
   Random.start()
   Machine.startInterrupts(apic: !line.noAPIC)
   Machine.startProcessors(limit: line.maximumProcessors)
