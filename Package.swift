@@ -34,6 +34,17 @@ func kernel(_ name: String, _ dependencies: [Target.Dependency], settings: [Swif
   .target(name: name, dependencies: dependencies, path: "Sources/Kernel/\(name)", swiftSettings: settings)
 }
 
+/// Links without the host's start files or libraries. The hash makes a changed linker script relink.
+func bareLink(_ script: String) -> [LinkerSetting] {
+  let hash = Context.environment["ADROS_SCRIPT_HASH"] ?? "0"
+  return [
+    .unsafeFlags(
+      ["-use-ld=lld"] + ["-nostdlib", "-static", "--target=i686-unknown-linux-gnu"].flatMap { ["-Xclang-linker", $0] }
+        + ["-T", Context.packageDirectory + "/configs/linker/\(script)-i686.ld", "--gc-sections", "--build-id=none",
+          "--defsym=__adros_script=\(hash)"].flatMap { ["-Xlinker", $0] })
+  ]
+}
+
 let pure: [Target] = [
   logic("SystemABI", path: "SystemABI"),
   logic("Primitives", path: "Primitives"),
@@ -49,7 +60,8 @@ let pure: [Target] = [
 ]
 
 let bareKernel: [Target] = [
-  .target(name: "CMachine", path: "Sources/Kernel/CMachine"),
+  .target(name: "CRuntime", path: "Sources/Kernel/CRuntime"),
+  .target(name: "CMachine", dependencies: ["CRuntime"], path: "Sources/Kernel/CMachine"),
   kernel("Sync", ["CMachine"], settings: trusted),
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
@@ -71,10 +83,41 @@ let bareKernel: [Target] = [
   .executableTarget(
     name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls", "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions"],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
-    linkerSettings: [
-      .unsafeFlags(["-use-ld=lld", "-Xclang-linker", "-nostdlib", "-Xclang-linker", "-static", "-Xclang-linker", "--target=i686-unknown-linux-gnu",
-        "-Xlinker", "-T", "-Xlinker", Context.packageDirectory + "/configs/linker/kernel-i686.ld", "-Xlinker", "--gc-sections", "-Xlinker", "--build-id=none"])
-    ]),
+    linkerSettings: bareLink("kernel")),
+]
+
+/// Programs, one small target each under Sources/Userland/Programs.
+let programs = [
+  "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "df", "dmesg", "sleep", "uname",
+  "wc", "head", "poweroff", "true", "false",
+]
+
+let shellCore = Target.target(name: "ShellCore", path: "Sources/Userland/ShellCore", swiftSettings: safe)
+
+let userland: [Target] =
+  [
+    logic("SystemABI", path: "SystemABI"), shellCore,
+    .target(name: "CRuntime", path: "Sources/Kernel/CRuntime"),
+    .target(name: "CSystem", dependencies: ["CRuntime"], path: "Sources/Userland/CSystem"),
+    .target(name: "UserKit", dependencies: ["CSystem", "SystemABI"], path: "Sources/Userland/UserKit", swiftSettings: trusted),
+  ]
+  + programs.map { name in
+    .executableTarget(
+      name: name, dependencies: ["UserKit", "SystemABI"] + (name == "sh" ? ["ShellCore"] : []),
+      path: "Sources/Userland/Programs/\(name)", swiftSettings: safe, linkerSettings: bareLink("userland"))
+  }
+
+let tests: [Target] = []
+
+let hostTargets: [Target] = [
+  .systemLibrary(name: "CExt2FS", path: "Sources/ImageKit/CExt2FS", pkgConfig: "ext2fs", providers: [.apt(["libext2fs-dev"])]),
+  .target(name: "ImageKit", dependencies: ["CExt2FS"], path: "Sources/ImageKit/Kit", swiftSettings: host),
+  .executableTarget(
+    name: "adrosctl",
+    dependencies: [
+      "ImageKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      .product(name: "Subprocess", package: "swift-subprocess"),
+    ], path: "Sources/adrosctl", swiftSettings: host),
 ]
 
 let package: Package
@@ -84,6 +127,17 @@ case "kernel":
     name: "AdrOS",
     products: [.executable(name: "adros", targets: ["KernelMain"])],
     targets: pure + bareKernel)
-default:
+case "userland":
+  package = Package(name: "AdrOS", targets: userland)
+case "portable":
   package = Package(name: "AdrOS", targets: pure)
+default:
+  package = Package(
+    name: "AdrOS",
+    products: [.executable(name: "adrosctl", targets: ["adrosctl"])],
+    dependencies: [
+      .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+      .package(url: "https://github.com/swiftlang/swift-subprocess", exact: "1.0.2"),
+    ],
+    targets: pure + [shellCore] + hostTargets + tests)
 }

@@ -1,0 +1,1 @@
+// The runtime has no C interface: the compiler knows the names.

@@ -1,0 +1,114 @@
+import SystemABI
+import UserKit
+
+/// Process 1: mounts the file systems, runs a command or keeps a shell on the console, reaps orphans, ends the system.
+///
+/// From an initramfs it first moves to the root file system that the kernel command line names. A file `/command` beside it
+/// holds the words of a command to run instead of a shell; the system then ends with its status.
+@main
+struct Main {
+  static func main() {
+    let command = readCommand()
+    let hasRoot = enterRoot()
+    mountAll()
+    try? Process.newSession()
+    try? FileDescriptor.standardInput.takeControl()
+    if let command {
+      let status = hasRoot ? run(command, environment: environment) : 125
+      end(status)
+    }
+    if !hasRoot { complain("no root file system: this is the emergency shell; type exit to power off") }
+    repeat {
+      _ = run(["/bin/sh"], environment: environment)
+      complain("the shell ended; powering off")
+    } while false
+    end(0)
+  }
+
+  static var environment: [Bytes] {
+    ["PATH=/sbin:/usr/sbin:/bin:/usr/bin", "HOME=/root", "TERM=linux", "USER=root"]
+  }
+
+  private static func end(_ status: Int32) -> Never {
+    unsafe Output.standard.flush()
+    Process.sync()
+    try? Process.powerOff(status: status)
+    while true {}
+  }
+
+  /// The words of /command.
+  private static func readCommand() -> [Bytes]? {
+    guard let file = try? FileDescriptor.open("/command"), let text = try? file.readAll() else { return nil }
+    try? file.close()
+    return text.split(separator: 0, omittingEmptySubsequences: false).dropLast().map { Array($0) }
+  }
+
+  /// The value of `name=` on the kernel command line.
+  private static func option(_ name: Bytes) -> Bytes? {
+    guard let file = try? FileDescriptor.open("/proc/cmdline"), let text = try? file.readAll() else { return nil }
+    try? file.close()
+    for word in text.split(whereSeparator: { $0 == 32 || $0 == 10 }) where word.starts(with: name) {
+      return Array(word.dropFirst(name.count))
+    }
+    return nil
+  }
+
+  /// Mounts root= and makes it our root. False when there is none or it cannot be mounted.
+  private static func enterRoot() -> Bool {
+    guard let device = option("root=") else { return true }
+    do throws(Errno) {
+      try FileSystem.mount(device, at: "/root", type: option("rootfstype=") ?? "ext2")
+      try FileSystem.changeDirectory("/root")
+      try FileSystem.changeRoot(".")
+      return true
+    } catch {
+      complain("cannot mount " + device, error)
+      return false
+    }
+  }
+
+  private static func mountAll() {
+    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
+    for (type, place) in mounts {
+      guard (try? FileSystem.stat(place)) != nil else { continue }
+      if let mounted = try? FileSystem.stat(place + "/self"), mounted.type == Mode.link { continue }
+      do throws(Errno) { try FileSystem.mount(type, at: place, type: type) } catch {
+        if error != .resourceBusy { complain("cannot mount " + place, error) }
+      }
+    }
+  }
+
+  /// Runs a program in the foreground and reaps whatever else ends meanwhile.
+  private static func run(_ words: [Bytes], environment: [Bytes]) -> Int32 {
+    guard let child = try? Process.fork() else { return 126 }
+    if child == 0 {
+      try? Process.setGroup(0, 0)
+      try? FileDescriptor.standardInput.setForeground(group: Process.id)
+      start(words, environment)
+    }
+    while true {
+      do throws(Errno) {
+        guard let (ended, status) = try Process.wait(-1), ended == child else { continue }
+        switch status {
+        case .exited(let code): return code
+        case .signaled(let signal): return 128 + signal
+        default: continue
+        }
+      } catch {
+        if error != .interrupted { return 126 }
+      }
+    }
+  }
+
+  private static func start(_ words: [Bytes], _ environment: [Bytes]) -> Never {
+    let folders: [Bytes] = words[0].contains(47) ? [""] : ["/sbin/", "/usr/sbin/", "/bin/", "/usr/bin/"]
+    var failure = Errno.noSuchFileOrDirectory
+    for folder in folders {
+      do throws(Errno) { try Process.execute(folder + words[0], words, environment: environment) } catch {
+        if error != .noSuchFileOrDirectory { failure = error }
+      }
+    }
+    complain(words[0], failure)
+    Program.exit(failure == .noSuchFileOrDirectory ? 127 : 126)
+  }
+}
