@@ -82,8 +82,11 @@ struct Main {
   private static func run(_ words: [Bytes], environment: [Bytes]) -> Int32 {
     guard let child = try? Process.fork() else { return 126 }
     if child == 0 {
+      // Taking the terminal from the background raises SIGTTOU, which must not stop us.
+      Process.ignore(22)
       try? Process.setGroup(0, 0)
       try? FileDescriptor.standardInput.setForeground(group: Process.id)
+      Process.restoreDefault(22)
       start(words, environment)
     }
     while true {
