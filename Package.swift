@@ -40,8 +40,10 @@ func bareLink(_ script: String) -> [LinkerSetting] {
   return [
     .unsafeFlags(
       ["-use-ld=lld"] + ["-nostdlib", "-static", "--target=i686-unknown-linux-gnu"].flatMap { ["-Xclang-linker", $0] }
-        + ["-T", Context.packageDirectory + "/configs/linker/\(script)-i686.ld", "--gc-sections", "--build-id=none",
-          "--defsym=__adros_script=\(hash)"].flatMap { ["-Xlinker", $0] })
+        + [
+          "-T", Context.packageDirectory + "/configs/linker/\(script)-i686.ld", "--gc-sections", "--build-id=none",
+          "--defsym=__adros_script=\(hash)",
+        ].flatMap { ["-Xlinker", $0] })
   ]
 }
 
@@ -81,7 +83,11 @@ let bareKernel: [Target] = [
   kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
-    name: "KernelMain", dependencies: ["Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls", "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions"],
+    name: "KernelMain",
+    dependencies: [
+      "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
+      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions",
+    ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: bareLink("kernel")),
 ]
@@ -107,7 +113,14 @@ let userland: [Target] =
       path: "Sources/Userland/Programs/\(name)", swiftSettings: safe, linkerSettings: bareLink("userland"))
   }
 
-let tests: [Target] = []
+let tests: [Target] = [
+  .testTarget(
+    name: "LogicTests",
+    dependencies: [
+      "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
+    ], path: "Tests/LogicTests", swiftSettings: host),
+  .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
+]
 
 let hostTargets: [Target] = [
   .systemLibrary(name: "CExt2FS", path: "Sources/ImageKit/CExt2FS", pkgConfig: "ext2fs", providers: [.apt(["libext2fs-dev"])]),

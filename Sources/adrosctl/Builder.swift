@@ -53,7 +53,8 @@ enum KernelCheck {
     }
     let bytes = [UInt8](data.prefix(8192))
     guard bytes[0...4] == [0x7F, 0x45, 0x4C, 0x46, 1] else {
-      throw ToolError("\(url.path) is no ELF32 file", why: "its first bytes are others", hint: "./adrosctl build kernel", code: Exit.buildFailed)
+      throw ToolError(
+        "\(url.path) is no ELF32 file", why: "its first bytes are others", hint: "./adrosctl build kernel", code: Exit.buildFailed)
     }
     let magic: [UInt8] = [0x02, 0xB0, 0xAD, 0x1B]
     let found = stride(from: 0, to: 8192 - 12, by: 4).contains { Array(bytes[$0..<($0 + 4)]) == magic }

@@ -10,8 +10,10 @@ struct Check: AsyncParsableCommand {
     try await reporting {
       await results.check("check: swift-format lint") {
         _ = try await Shell.capture(
-          ["swift", "format", "lint", "--strict", "--recursive", "--configuration", Paths.inTop(".swift-format").path,
-            Paths.inTop("Sources").path, Paths.inTop("Tests").path, Paths.inTop("Package.swift").path], what: "formatting")
+          [
+            "swift", "format", "lint", "--strict", "--recursive", "--configuration", Paths.inTop(".swift-format").path,
+            Paths.inTop("Sources").path, Paths.inTop("Tests").path, Paths.inTop("Package.swift").path,
+          ], what: "formatting")
       }
       await results.check("check: unsafe tokens stay in trusted targets") { try UnsafeRule.check() }
       try await Builder.build(.kernel)
@@ -30,7 +32,9 @@ struct Check: AsyncParsableCommand {
 /// Safe targets may not contain the words by which safety is given up; trusted files that do say why.
 enum UnsafeRule {
   /// Folders below Sources whose code may spell `unsafe`.
-  static let trusted = ["Kernel/Machine/", "Kernel/Sync/", "Kernel/Threads/", "Kernel/Entry/", "Kernel/CMachine/", "Userland/UserKit/", "Userland/CSystem/"]
+  static let trusted = [
+    "Kernel/Machine/", "Kernel/Sync/", "Kernel/Threads/", "Kernel/Entry/", "Kernel/CMachine/", "Userland/UserKit/", "Userland/CSystem/",
+  ]
   static let tokens = ["unsafe", "@unchecked", "nonisolated(unsafe)", "@safe", "@_extern", "Ounchecked"]
 
   static func check() throws {
@@ -44,7 +48,10 @@ enum UnsafeRule {
         var found = false
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
           let code = line.components(separatedBy: "//")[0]
-          guard let token = tokens.first(where: { code.firstMatch(of: try! Regex("(?<![A-Za-z])" + NSRegularExpression.escapedPattern(for: $0) + "(?![A-Za-z])")) != nil })
+          guard
+            let token = tokens.first(where: {
+              code.firstMatch(of: try! Regex("(?<![A-Za-z])" + NSRegularExpression.escapedPattern(for: $0) + "(?![A-Za-z])")) != nil
+            })
           else { continue }
           found = true
           if !isTrusted { problems.append("Sources/\(part)/\(file):\(index + 1): \(token) in a safe target") }
@@ -52,27 +59,38 @@ enum UnsafeRule {
         if isTrusted, found, !text.contains("SAFETY:") { problems.append("Sources/\(part)/\(file): unsafe without a SAFETY: reason") }
       }
     }
-    if !problems.isEmpty { throw ToolError("the unsafe rule is broken", why: problems.joined(separator: "\n"), hint: "move the code to a trusted target") }
+    if !problems.isEmpty {
+      throw ToolError("the unsafe rule is broken", why: problems.joined(separator: "\n"), hint: "move the code to a trusted target")
+    }
   }
 }
 
 /// What must not be in the kernel's machine code.
 enum KernelCode {
   static func checkInstructions() async throws {
-    let text = try await Shell.capture(["sh", "-c", "llvm-objdump -d --no-show-raw-insn \"$0\" | grep -E '%[xyz]mm|%mm[0-7]|\\bf(ld|st|ild|ist|add|sub|mul|div)' || true", Paths.kernel.path], what: "objdump")
+    let text = try await Shell.capture(
+      [
+        "sh", "-c", "llvm-objdump -d --no-show-raw-insn \"$0\" | grep -E '%[xyz]mm|%mm[0-7]|\\bf(ld|st|ild|ist|add|sub|mul|div)' || true",
+        Paths.kernel.path,
+      ], what: "objdump")
     if !text.isEmpty { throw ToolError("floating point in the kernel", why: String(text.prefix(2000)), hint: "check configs/toolsets") }
   }
 
   /// A lazy global's initialiser spins: an interrupt that touches it meanwhile hangs the CPU.
   static func checkLazyGlobals() async throws {
-    let text = try await Shell.capture(["sh", "-c", "llvm-nm \"$0\" | grep -E ' [tTwW] .*_WZ$|swift_once' || true", Paths.kernel.path], what: "nm")
-    if text.contains("_WZ") { throw ToolError("lazy globals in the kernel", why: text, hint: "use BootCell, or a value the compiler can fold") }
+    let text = try await Shell.capture(
+      ["sh", "-c", "llvm-nm \"$0\" | grep -E ' [tTwW] .*_WZ$|swift_once' || true", Paths.kernel.path], what: "nm")
+    if text.contains("_WZ") {
+      throw ToolError("lazy globals in the kernel", why: text, hint: "use BootCell, or a value the compiler can fold")
+    }
   }
 
   static func checkPortable(_ triple: String) async throws {
     _ = try await Shell.capture(
-      ["swift", "build", "-c", "release", "--triple", triple, "--package-path", Paths.top.path, "--scratch-path",
-        Paths.inTop(".build-" + triple).path, "--toolset", Paths.inTop("configs/toolsets/portable.json").path],
+      [
+        "swift", "build", "-c", "release", "--triple", triple, "--package-path", Paths.top.path, "--scratch-path",
+        Paths.inTop(".build-" + triple).path, "--toolset", Paths.inTop("configs/toolsets/portable.json").path,
+      ],
       environment: ["ADROS_PART": "portable"], what: "the pure libraries do not build for \(triple)", code: Exit.buildFailed)
   }
 }

@@ -51,6 +51,7 @@ enum GuestTests {
   private static func makeImage(_ names: [String]) throws -> URL {
     var extra = RootTree()
     extra.add(RootEntry(path: "/tests/run.sh", kind: .file(folder.appendingPathComponent("run.sh")), mode: 0o755))
+    extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(folder.appendingPathComponent("lib.sh")), mode: 0o644))
     extra.add(RootEntry(path: "/tests/list", kind: .data(Array((names.joined(separator: "\n") + "\n").utf8)), mode: 0o644))
     for name in names {
       extra.add(RootEntry(path: "/tests/\(name).sh", kind: .file(folder.appendingPathComponent(name + ".sh")), mode: 0o755))

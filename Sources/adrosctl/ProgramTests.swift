@@ -16,15 +16,20 @@ enum ProgramTests {
     tree.add(RootEntry(path: "/data", kind: .data(pseudoRandom(1 << 24)), mode: 0o644))
     let image = Paths.output.appendingPathComponent("debian.ext2")
     try Ext2Image(time: 1_700_000_000, label: "debian", size: nil).write(tree, to: image.path)
-    let sum = try await Shell.capture(["sh", "-c", "debugfs -R 'cat /data' \"$0\" 2>/dev/null | md5sum | cut -c1-32", image.path], what: "md5sum")
-      .trimmingCharacters(in: .whitespacesAndNewlines)
+    let sum = try await Shell.capture(
+      ["sh", "-c", "debugfs -R 'cat /data' \"$0\" 2>/dev/null | md5sum | cut -c1-32", image.path], what: "md5sum"
+    )
+    .trimmingCharacters(in: .whitespacesAndNewlines)
     let cases: [(String, String, String)] = [
       ("md5sum of 16 MB", "md5sum /data | cut -c1-32", sum),
       ("a pipeline", "seq 1 2000 | sort -rn | head -1", "2000"),
       ("tar through a pipe", "cd /tmp; tar c -f - /bin 2>/dev/null | tar x -f - && cmp bin/busybox /bin/busybox && echo same", "same"),
       ("find counts", "find /bin | wc -l", "3"),
       ("awk and sed", "echo '1 2 3' | awk '{print $1+$3}' | sed 's/4/four/'", "four"),
-      ("vi writes a file", "printf ':s/a/b/\\n:wq\\n' > /tmp/keys; echo aaa > /tmp/f; vi /tmp/f < /tmp/keys > /dev/null 2>&1; cat /tmp/f", "baa"),
+      (
+        "vi writes a file", "printf ':s/a/b/\\n:wq\\n' > /tmp/keys; echo aaa > /tmp/f; vi /tmp/f < /tmp/keys > /dev/null 2>&1; cat /tmp/f",
+        "baa"
+      ),
       ("ps sees itself", "ps | grep -c '[p]s$\\|busybox\\|sh'", ""),
     ]
     for (name, command, wanted) in cases {

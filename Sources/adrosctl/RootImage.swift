@@ -4,7 +4,10 @@ import ImageKit
 /// The root file system and the initramfs that `run` and `test` boot.
 enum RootImage {
   static var programs: [String] {
-    ["init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "df", "dmesg", "sleep", "uname", "wc", "head", "poweroff", "true", "false"]
+    [
+      "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "df", "dmesg", "sleep", "uname", "wc",
+      "head", "poweroff", "true", "false",
+    ]
   }
 
   static func time() -> Int64 { Int64(ProcessInfo.processInfo.environment["SOURCE_DATE_EPOCH"] ?? "") ?? 1_700_000_000 }

@@ -72,7 +72,9 @@ struct Run: AsyncParsableCommand {
       if status != 0 { throw ExitCode(status) }
     case .panic, .reset:
       Progress.say(Ending.tail(log))
-      throw ToolError("the kernel ended without powering off", why: "a panic or a reset", hint: "./adrosctl symbolize < \(log.path)", code: Exit.kernelPanic)
+      throw ToolError(
+        "the kernel ended without powering off", why: "a panic or a reset", hint: "./adrosctl symbolize < \(log.path)",
+        code: Exit.kernelPanic)
     case .timeout:
       Progress.say(Ending.tail(log))
       throw ToolError("the guest did not finish in time", why: "--timeout \(timeout ?? 0)", hint: "less \(log.path)", code: Exit.timeout)

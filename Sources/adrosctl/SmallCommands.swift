@@ -7,7 +7,9 @@ struct Symbolize: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting {
-      let text = addresses.isEmpty ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : addresses.joined(separator: "\n")
+      let text =
+        addresses.isEmpty
+        ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : addresses.joined(separator: "\n")
       print(try await Self.symbolize(text))
     }
   }
@@ -35,7 +37,9 @@ struct Doctor: AsyncParsableCommand {
     var missing = false
     for tool in Self.tools {
       let outcome = try await Shell.run(["sh", "-c", "command -v \(tool.command) >/dev/null"])
-      print("\(outcome.status == 0 ? "ok     " : "MISSING") \(tool.command): \(tool.purpose)" + (outcome.status == 0 ? "" : " (package \(tool.package))"))
+      print(
+        "\(outcome.status == 0 ? "ok     " : "MISSING") \(tool.command): \(tool.purpose)"
+          + (outcome.status == 0 ? "" : " (package \(tool.package))"))
       if outcome.status != 0 { missing = true }
     }
     if missing { throw ExitCode(Exit.missingTool) }

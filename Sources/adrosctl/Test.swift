@@ -62,7 +62,9 @@ final class Results {
     case .tap:
       Swift.print("1..\(items.count)")
       for (index, item) in items.enumerated() {
-        Swift.print("\(item.outcome == "failed" ? "not ok" : "ok") \(index + 1) - \(item.name)" + (item.outcome == "skipped" ? " # SKIP \(item.detail)" : ""))
+        Swift.print(
+          "\(item.outcome == "failed" ? "not ok" : "ok") \(index + 1) - \(item.name)"
+            + (item.outcome == "skipped" ? " # SKIP \(item.detail)" : ""))
       }
     case .json:
       if let data = try? JSONEncoder().encode(items) { Swift.print(String(decoding: data, as: UTF8.self)) }
@@ -75,7 +77,8 @@ final class Results {
 /// `swift test` over the pure libraries.
 enum HostTests {
   static func run(_ results: Results) async throws {
-    let log = FileManager.default.temporaryDirectory.appendingPathComponent("adros-host-tests-\(ProcessInfo.processInfo.processIdentifier).log")
+    let log = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "adros-host-tests-\(ProcessInfo.processInfo.processIdentifier).log")
     let outcome = try await Shell.run(
       ["swift", "test", "--package-path", Paths.top.path, "--scratch-path", Paths.inTop(".build-test").path], log: log)
     let text = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
@@ -106,7 +109,9 @@ enum ImageTests {
     }
     await results.check("image: files, links, devices, owners and large directories") {
       var tree = RootTree()
-      for index in 0..<500 { tree.add(RootEntry(path: "/many/file\(index)", kind: .data(Array("\(index)".utf8)), mode: 0o640, owner: 1000, group: 70000)) }
+      for index in 0..<500 {
+        tree.add(RootEntry(path: "/many/file\(index)", kind: .data(Array("\(index)".utf8)), mode: 0o640, owner: 1000, group: 70000))
+      }
       tree.add(RootEntry(path: "/long", kind: .link(String(repeating: "x", count: 200)), mode: 0o777))
       tree.add(RootEntry(path: "/big", kind: .data([UInt8](repeating: 7, count: 5_000_000)), mode: 0o600))
       tree.add(RootEntry(path: "/null", kind: .character(major: 1, minor: 3), mode: 0o666))
@@ -137,6 +142,8 @@ extension Results {
     do {
       try await body()
       add(name, passed: true)
-    } catch let error as ToolError { add(name, passed: false, "\(error.what): \(error.why)") } catch { add(name, passed: false, "\(error)") }
+    } catch let error as ToolError { add(name, passed: false, "\(error.what): \(error.why)") } catch {
+      add(name, passed: false, "\(error)")
+    }
   }
 }

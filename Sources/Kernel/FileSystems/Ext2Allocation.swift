@@ -269,4 +269,3 @@ extension Ext2FS {
     return true
   }
 }
-

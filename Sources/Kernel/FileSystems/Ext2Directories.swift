@@ -44,9 +44,13 @@ extension Ext2FS {
   }
 
   public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {
-    guard let number = try forEachBlock(directory, { bytes, range, _ in
-      Ext2DirectoryBlock.find(name, bytes, in: range)?.inode
-    }) else { throw .noSuchFileOrDirectory }
+    guard
+      let number = try forEachBlock(
+        directory,
+        { bytes, range, _ in
+          Ext2DirectoryBlock.find(name, bytes, in: range)?.inode
+        })
+    else { throw .noSuchFileOrDirectory }
     return try inode(number)
   }
 

@@ -152,7 +152,8 @@ public final class Ext2FS: FileSystem {
   public func statistics() -> FileSystemStatistics {
     var result = FileSystemStatistics(magic: 0xEF53)
     result.blockSize = UInt32(superblock.blockSize)
-    let overhead = UInt64(superblock.groupCount) * UInt64(2 + (superblock.inodesPerGroup + superblock.inodesPerBlock - 1) / superblock.inodesPerBlock)
+    let overhead =
+      UInt64(superblock.groupCount) * UInt64(2 + (superblock.inodesPerGroup + superblock.inodesPerBlock - 1) / superblock.inodesPerBlock)
     result.blocks = UInt64(superblock.blockCount) - min(overhead, UInt64(superblock.blockCount))
     groups.withLock { groups in
       for group in groups {

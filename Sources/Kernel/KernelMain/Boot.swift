@@ -54,7 +54,8 @@ enum Boot {
       let unpacked = try InitramfsUnpacker.unpackAll(to: rootPath)
       log("initramfs: \(unpacked) files")
       let line = context.value.line
-      let place = unpacked == 0 || line.ramdiskInit == nil && !RootMount.exists("/init", in: rootPath)
+      let place =
+        unpacked == 0 || line.ramdiskInit == nil && !RootMount.exists("/init", in: rootPath)
         ? try RootMount.mount(line, over: rootPath) : rootPath
       RootMount.attach("devtmpfs", at: "/dev", root: place)
       RootMount.attach("proc", at: "/proc", root: place)

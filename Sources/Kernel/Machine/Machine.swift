@@ -43,7 +43,9 @@ public enum Machine {
       if first < min(last, 0xA0) { ranges.append(max(first, 9)..<min(last, 0xA0)) }
       if max(first, tableEnd) < last { ranges.append(max(first, tableEnd)..<last) }
     }
-    unsafe usableFrames = information.usable.reduce(0) { $0 + UInt32(min($1.end, UInt64(count) << 12) >> 12) - UInt32(min($1.start, UInt64(count) << 12) >> 12) }
+    unsafe usableFrames = information.usable.reduce(0) {
+      $0 + UInt32(min($1.end, UInt64(count) << 12) >> 12) - UInt32(min($1.start, UInt64(count) << 12) >> 12)
+    }
     Frames.start(tableAddress: table + 0xC000_0000, count: count, ranges: ranges)
   }
 

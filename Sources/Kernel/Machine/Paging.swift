@@ -119,7 +119,8 @@ public enum KernelSpace {
     let start = unsafe nextMMIO
     unsafe nextMMIO += pages << 12
     for page in 0..<pages {
-      let bits = (physical & ~0xFFF) + UInt64(page) << 12 | PageBits.present | PageBits.writable
+      let bits =
+        (physical & ~0xFFF) + UInt64(page) << 12 | PageBits.present | PageBits.writable
         | PageBits.cacheDisable | PageBits.global
       unsafe pte_write(entryAddress(start + page << 12), bits | PageBits.noExecute)
     }

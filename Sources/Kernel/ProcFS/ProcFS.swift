@@ -143,10 +143,12 @@ public final class ProcFS: FileSystem {
     if Self.isName(name, "fd") { return directory(.descriptors(id), number: base + 1) }
     if Self.isName(name, "task") { return directory(.tasks(id), number: base + 2) }
     if Self.isName(name, "exe") {
-      return link(base + 3, Link { () throws(Errno) in
-        guard let path = process.executable.withLock({ $0.path }) else { throw .noSuchFileOrDirectory }
-        return path
-      })
+      return link(
+        base + 3,
+        Link { () throws(Errno) in
+          guard let path = process.executable.withLock({ $0.path }) else { throw .noSuchFileOrDirectory }
+          return path
+        })
     }
     if Self.isName(name, "cwd") { return link(base + 4, Link { () throws(Errno) in process.pathContext.directory }) }
     if Self.isName(name, "root") { return link(base + 5, Link { () throws(Errno) in process.pathContext.root }) }

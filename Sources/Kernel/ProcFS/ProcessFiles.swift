@@ -178,7 +178,9 @@ enum ProcessFiles {
     for (index, name) in names {
       text.add(name)
       for value in [all[index].soft, all[index].hard] {
-        if value == .max { text.add("unlimited            ") } else {
+        if value == .max {
+          text.add("unlimited            ")
+        } else {
           let start = text.bytes.count
           text.add(value)
           while text.bytes.count - start < 21 { text.add(" ") }

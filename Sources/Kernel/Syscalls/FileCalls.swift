@@ -199,7 +199,8 @@ extension Call {
     let description = try positional(write)
     var offset = long(d, e)
     return try transfer(try vectors(b, c)) { buffer throws(Errno) in
-      let count = try write
+      let count =
+        try write
         ? description.file.write(&buffer, at: offset, description).0 : description.file.read(&buffer, at: offset, description)
       offset += UInt64(count)
       return count

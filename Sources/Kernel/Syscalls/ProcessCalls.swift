@@ -124,8 +124,9 @@ extension Call {
     case ..<0: target = .group(0 &- id)
     default: target = .process(id)
     }
-    guard let result = try process.wait(
-      target, noHang: options & 1 != 0, stopped: options & 2 != 0, continued: options & 8 != 0)
+    guard
+      let result = try process.wait(
+        target, noHang: options & 1 != 0, stopped: options & 2 != 0, continued: options & 8 != 0)
     else { return 0 }
     if status != 0 { try UserMemory.write32(result.status, to: status) }
     if usage != 0 { try UserMemory.zero(usage, count: 72) }
@@ -150,7 +151,8 @@ extension Call {
     let status = result.status
     let (code, value): (UInt32, UInt32) =
       status == 0xFFFF
-      ? (6, 18) : status & 0xFF == 0x7F ? (5, status >> 8) : status & 0x7F == 0 ? (1, status >> 8) : (status & 0x80 != 0 ? 3 : 2, status & 0x7F)
+      ? (6, 18)
+      : status & 0xFF == 0x7F ? (5, status >> 8) : status & 0x7F == 0 ? (1, status >> 8) : (status & 0x80 != 0 ? 3 : 2, status & 0x7F)
     try UserMemory.write32(17, to: c)
     try UserMemory.write32(code, to: c &+ 8)
     try UserMemory.write32(UInt32(bitPattern: result.id), to: c &+ 12)

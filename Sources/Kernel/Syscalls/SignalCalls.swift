@@ -107,7 +107,11 @@ extension Call {
   func rtSigpending() throws(Errno) -> UInt32 {
     let pending = process.signals.withLock { $0.pending.set.union(task.pending.set) }
     let blocked = SignalSet(bits: pending.bits & task.blocked.bits)
-    if b == 8 { try UserMemory.write64(blocked.bits, to: a) } else { try UserMemory.write32(UInt32(truncatingIfNeeded: blocked.bits), to: a) }
+    if b == 8 {
+      try UserMemory.write64(blocked.bits, to: a)
+    } else {
+      try UserMemory.write32(UInt32(truncatingIfNeeded: blocked.bits), to: a)
+    }
     return 0
   }
 

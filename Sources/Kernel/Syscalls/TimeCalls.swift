@@ -254,7 +254,8 @@ extension Call {
       sets.append(set)
     }
     var entries: [(number: Int, file: FileDescription)] = []
-    for number in 0..<Int(count) where (sets[0][number / 32] | sets[1][number / 32] | sets[2][number / 32]) >> UInt32(number & 31) & 1 != 0 {
+    for number in 0..<Int(count) where (sets[0][number / 32] | sets[1][number / 32] | sets[2][number / 32]) >> UInt32(number & 31) & 1 != 0
+    {
       entries.append((number, try process.description(Int32(number))))
     }
     var results = sets

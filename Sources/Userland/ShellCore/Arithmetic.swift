@@ -111,9 +111,13 @@ public struct Arithmetic {
     while at < text.count {
       let byte = text[at]
       let digit: Int64
-      if byte >= 48, byte <= 57 { digit = Int64(byte - 48) } else if radix == 16, byte | 32 >= 97, byte | 32 <= 102 {
+      if byte >= 48, byte <= 57 {
+        digit = Int64(byte - 48)
+      } else if radix == 16, byte | 32 >= 97, byte | 32 <= 102 {
         digit = Int64(byte | 32) - 87
-      } else { break }
+      } else {
+        break
+      }
       value = value &* radix &+ digit
       at += 1
     }

@@ -32,12 +32,18 @@ public struct Parser {
 
   private mutating func skipBlanks() {
     while let byte = current {
-      if byte == 32 || byte == 9 { at += 1 } else if byte == 92, peek(1) == 10 { at += 2 } else if byte == 35 {
-        while let byte = current, byte != 10 {
-        _ = byte
+      if byte == 32 || byte == 9 {
         at += 1
+      } else if byte == 92, peek(1) == 10 {
+        at += 2
+      } else if byte == 35 {
+        while let byte = current, byte != 10 {
+          _ = byte
+          at += 1
+        }
+      } else {
+        return
       }
-      } else { return }
     }
   }
 
@@ -182,7 +188,9 @@ public struct Parser {
       at += 1
       return try withRedirects(.subshell(body))
     }
-    if let word = reserved([[105, 102], [119, 104, 105, 108, 101], [117, 110, 116, 105, 108], [102, 111, 114], [99, 97, 115, 101], [123]]) {
+    if let word = reserved([
+      [105, 102], [119, 104, 105, 108, 101], [117, 110, 116, 105, 108], [102, 111, 114], [99, 97, 115, 101], [123],
+    ]) {
       skipBlanks()
       at += word.count
       switch word.count {
@@ -196,6 +204,9 @@ public struct Parser {
       default: return try withRedirects(try loop(until: word[0] == 117))
       }
     }
+    // A word that ends a construct begins no command.
+    let closers: [StaticString] = ["then", "else", "elif", "fi", "do", "done", "esac", "}"]
+    if reserved(closers.map { Self.bytes($0) }) != nil { throw fail() }
     if let name = functionName() {
       skipNewlines()
       return .function(name: name, body: try command())
@@ -211,7 +222,10 @@ public struct Parser {
 
   private mutating func conditional() throws(SyntaxError) -> Node {
     var branches: [(condition: Node, body: Node)] = []
-    let then = Self.bytes("then"), elif = Self.bytes("elif"), otherwise = Self.bytes("else"), end = Self.bytes("fi")
+    let then = Self.bytes("then")
+    let elif = Self.bytes("elif")
+    let otherwise = Self.bytes("else")
+    let end = Self.bytes("fi")
     while true {
       let condition = try list(until: [then])
       try expect("then")
@@ -432,9 +446,9 @@ public struct Parser {
         at += 1
         let start = at
         while let byte = current, byte != 39 {
-        _ = byte
-        at += 1
-      }
+          _ = byte
+          at += 1
+        }
         guard current == 39 else { throw .incomplete }
         parts.append(.literal(Array(text[start..<at]), quoted: true))
         at += 1
@@ -549,19 +563,23 @@ public struct Parser {
     var depth = 1
     let start = at
     while let byte = current {
-      if byte == 92 { at += 1 } else if byte == 39 {
+      if byte == 92 {
+        at += 1
+      } else if byte == 39 {
         at += 1
         while let byte = current, byte != 39 {
-        _ = byte
-        at += 1
-      }
+          _ = byte
+          at += 1
+        }
       } else if byte == 34 {
         at += 1
         while let byte = current, byte != 34 {
           if byte == 92 { at += 1 }
           at += 1
         }
-      } else if byte == open { depth += 1 } else if byte == close {
+      } else if byte == open {
+        depth += 1
+      } else if byte == close {
         depth -= 1
         if depth == 0 {
           at += 1
@@ -600,7 +618,9 @@ public struct Parser {
     }
     let inner = try balanced(123, 125)
     var parser = Parser(inner)
-    let word = quoted ? try parser.quotedText(until: nil) : try parser.looseWord()
+    // A pattern stays one inside double quotes; a value is quoted with them. SPEC: §2.6.2.
+    let isPattern = operation.first == 35 || operation.first == 37
+    let word = quoted && !isPattern ? try parser.quotedText(until: nil) : try parser.looseWord()
     return .parameter(name, operation: operation, colon: colon, word: word, quoted: quoted)
   }
 
@@ -608,7 +628,9 @@ public struct Parser {
   private mutating func looseWord() throws(SyntaxError) -> Word {
     var parts: [WordPart] = []
     while current != nil {
-      if let word = try word() { parts += word.parts } else if let byte = current {
+      if let word = try word() {
+        parts += word.parts
+      } else if let byte = current {
         parts.append(.literal([byte], quoted: false))
         at += 1
       }
@@ -621,9 +643,9 @@ public struct Parser {
     if !name.isEmpty { return name }
     let start = at
     while let byte = current, byte >= 48, byte <= 57 {
-        _ = byte
-        at += 1
-      }
+      _ = byte
+      at += 1
+    }
     if at > start { return Array(text[start..<at]) }
     if let byte = current, [63, 36, 33, 35, 64, 42, 45].contains(byte) {
       at += 1

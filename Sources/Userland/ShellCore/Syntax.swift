@@ -23,6 +23,11 @@ public struct Redirect: Equatable, Sendable {
   public var descriptor: Int32
   public var kind: Kind
   public var target: Word
+  public init(descriptor: Int32, kind: Kind, target: Word) {
+    self.descriptor = descriptor
+    self.kind = kind
+    self.target = target
+  }
 }
 
 /// A command tree. SPEC: POSIX.1-2024 Shell Command Language §2.9.

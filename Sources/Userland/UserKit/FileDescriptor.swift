@@ -159,9 +159,10 @@ public enum FileSystem {
     var names: [Bytes] = []
     while true {
       var buffer = Bytes(repeating: 0, count: 8192)
-      let length = Int(try buffer.withMutableAddress { address, count throws(Errno) in
-        try call(.getdents64, UInt32(bitPattern: directory.rawValue), address, UInt32(count))
-      })
+      let length = Int(
+        try buffer.withMutableAddress { address, count throws(Errno) in
+          try call(.getdents64, UInt32(bitPattern: directory.rawValue), address, UInt32(count))
+        })
       if length == 0 { break }
       var at = 0
       while at < length {

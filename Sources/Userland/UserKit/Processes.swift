@@ -8,10 +8,15 @@ public enum WaitStatus: Equatable {
   case stopped(Int32)
   case continued
   init(_ raw: UInt32) {
-    if raw == 0xFFFF { self = .continued }
-    else if raw & 0xFF == 0x7F { self = .stopped(Int32(raw >> 8 & 0xFF)) }
-    else if raw & 0x7F == 0 { self = .exited(Int32(raw >> 8 & 0xFF)) }
-    else { self = .signaled(Int32(raw & 0x7F)) }
+    if raw == 0xFFFF {
+      self = .continued
+    } else if raw & 0xFF == 0x7F {
+      self = .stopped(Int32(raw >> 8 & 0xFF))
+    } else if raw & 0x7F == 0 {
+      self = .exited(Int32(raw >> 8 & 0xFF))
+    } else {
+      self = .signaled(Int32(raw & 0x7F))
+    }
   }
 }
 

@@ -70,24 +70,42 @@ public struct CommandLine: Sendable {
     let value = equals.map { Array(word[($0 + 1)...]) }
     func matches(_ name: StaticString) -> Bool { name.description.utf8.elementsEqual(key) }
     if let value {
-      if matches("root") { root = value }
-      else if matches("rootfstype") { rootType = value }
-      else if matches("init") { initPath = value }
-      else if matches("rdinit") { ramdiskInit = value }
-      else if matches("console") { consoles.append(Array(value.prefix { $0 != 44 })) }
-      else if matches("maxcpus") { maximumProcessors = Self.number(value) ?? maximumProcessors }
-      else if !key.contains(46) { initEnvironment.append(word) }
+      if matches("root") {
+        root = value
+      } else if matches("rootfstype") {
+        rootType = value
+      } else if matches("init") {
+        initPath = value
+      } else if matches("rdinit") {
+        ramdiskInit = value
+      } else if matches("console") {
+        consoles.append(Array(value.prefix { $0 != 44 }))
+      } else if matches("maxcpus") {
+        maximumProcessors = Self.number(value) ?? maximumProcessors
+      } else if !key.contains(46) {
+        initEnvironment.append(word)
+      }
       return
     }
-    if matches("ro") { readOnly = true }
-    else if matches("rw") { readOnly = false }
-    else if matches("rootwait") { rootWait = true }
-    else if matches("quiet") { quiet = true }
-    else if matches("noapic") || matches("nolapic") { noAPIC = true }
-    else if matches("nosmp") { maximumProcessors = 1 }
-    else if matches("ring3") { ring3 = true }
-    else if matches("kconsole") { kernelConsole = true }
-    else if !key.contains(46) { initArguments.append(word) }
+    if matches("ro") {
+      readOnly = true
+    } else if matches("rw") {
+      readOnly = false
+    } else if matches("rootwait") {
+      rootWait = true
+    } else if matches("quiet") {
+      quiet = true
+    } else if matches("noapic") || matches("nolapic") {
+      noAPIC = true
+    } else if matches("nosmp") {
+      maximumProcessors = 1
+    } else if matches("ring3") {
+      ring3 = true
+    } else if matches("kconsole") {
+      kernelConsole = true
+    } else if !key.contains(46) {
+      initArguments.append(word)
+    }
   }
 
   static func number(_ text: [UInt8]) -> Int? {

@@ -26,7 +26,8 @@ public struct Termios: Sendable {
     input = Self.crToNL | Self.startStop | Self.utf8
     output = Self.postProcess | Self.nlToCRNL
     control = 0o2277  // B38400 is written by the driver; CS8, CREAD, HUPCL
-    local = Self.signals | Self.canonical | Self.echo | Self.echoErase | Self.echoKill | Self.echoControl
+    local =
+      Self.signals | Self.canonical | Self.echo | Self.echoErase | Self.echoKill | Self.echoControl
       | Self.echoKillErase | Self.extended
     characters = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0]
   }

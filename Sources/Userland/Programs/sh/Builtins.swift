@@ -11,13 +11,17 @@ enum Builtins {
     case ":", "true": { shell, _ in shell.done(0) }
     case "false": { shell, _ in shell.done(1) }
     case "cd": changeDirectory
-    case "pwd": { shell, _ in putLine(FileSystem.currentDirectory); return shell.done(0) }
+    case "pwd":
+      { shell, _ in
+        putLine(FileSystem.currentDirectory); return shell.done(0)
+      }
     case "exit":
       { shell, arguments in
         Program.exit(arguments.first.flatMap { number($0) }.map { Int32(truncatingIfNeeded: $0 & 255) } ?? shell.status)
       }
     case "export": export
-    case "unset": { shell, arguments in
+    case "unset":
+      { shell, arguments in
         for name in arguments {
           shell.unset(name)
           shell.functions.removeAll { $0.name == name }
@@ -31,27 +35,37 @@ enum Builtins {
     case "[": bracket
     case "break": { _, arguments in .breakLoop(arguments.first.flatMap { number($0) } ?? 1) }
     case "continue": { _, arguments in .continueLoop(arguments.first.flatMap { number($0) } ?? 1) }
-    case "return": { shell, arguments in
+    case "return":
+      { shell, arguments in
         if let code = arguments.first.flatMap({ number($0) }) { shell.status = Int32(truncatingIfNeeded: code) }
         return .returnFunction
       }
     case "exec": { shell, arguments in shell.execute(arguments) }
-    case "eval": { shell, arguments in
+    case "eval":
+      { shell, arguments in
         shell.runText(Array(arguments.joined(separator: [32])))
         return .normal
       }
-    case ".": { shell, arguments in
+    case ".":
+      { shell, arguments in
         if let path = arguments.first { shell.runFile(path) }
         return .normal
       }
     case "read": read
-    case "wait": { shell, arguments in
+    case "wait":
+      { shell, arguments in
         shell.waitBackground(arguments.first.flatMap { number($0) }.map { Int32($0) })
         return .normal
       }
     case "jobs": jobs
-    case "fg": { shell, arguments in shell.resume(jobNumber(arguments), foreground: true); return .normal }
-    case "bg": { shell, arguments in shell.resume(jobNumber(arguments), foreground: false); return .normal }
+    case "fg":
+      { shell, arguments in
+        shell.resume(jobNumber(arguments), foreground: true); return .normal
+      }
+    case "bg":
+      { shell, arguments in
+        shell.resume(jobNumber(arguments), foreground: false); return .normal
+      }
     case "umask": { shell, _ in shell.done(0) }
     case "type", "command": type
     default: nil
@@ -95,7 +109,9 @@ enum Builtins {
         shell.positional = rest
         return shell.done(0)
       }
-      if option[1] == 101 { shell.exitsOnError = option[0] == 45 } else {
+      if option[1] == 101 {
+        shell.exitsOnError = option[0] == 45
+      } else {
         complain("set: unknown option " + option)
         return shell.done(2)
       }
@@ -142,7 +158,8 @@ enum Builtins {
       if byte == 10 { break }
       line.append(byte)
     }
-    var words = line.split(separator: 32).map { Array($0) }
+    let separators = shell.get("IFS") ?? " \t\n"
+    var words = line.split { separators.contains($0) }.map { Array($0) }
     let names = arguments.filter { $0 != "-r" }
     for (index, name) in names.enumerated() {
       if index == names.count - 1 {
@@ -165,9 +182,15 @@ enum Builtins {
   private static func type(_ shell: Shell, _ arguments: [Bytes]) -> Flow {
     var failed: Int32 = 0
     for name in arguments where name != "-v" {
-      if shell.functions.contains(where: { $0.name == name }) { putLine(name + " is a function") } else if find(name) != nil {
+      if shell.functions.contains(where: { $0.name == name }) {
+        putLine(name + " is a function")
+      } else if find(name) != nil {
         putLine(name + " is a shell builtin")
-      } else if let path = shell.search(name) { putLine(path) } else { failed = 1 }
+      } else if let path = shell.search(name) {
+        putLine(path)
+      } else {
+        failed = 1
+      }
     }
     return shell.done(failed)
   }

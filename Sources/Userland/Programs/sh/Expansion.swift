@@ -207,7 +207,11 @@ extension Shell {
           components.append(Pattern())
           literals.append([])
         }
-        if piece.quoted { components[components.count - 1].append(literal: Array(part)) } else { components[components.count - 1].append(pattern: Array(part)) }
+        if piece.quoted {
+          components[components.count - 1].append(literal: Array(part))
+        } else {
+          components[components.count - 1].append(pattern: Array(part))
+        }
         literals[literals.count - 1] += part
       }
     }

@@ -1,0 +1,2 @@
+dmesg > log
+[ $(wc -l < log) -gt 3 ] || fail "no log"

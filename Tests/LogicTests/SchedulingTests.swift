@@ -1,0 +1,150 @@
+import Scheduling
+import Signals
+import Terminal
+import Testing
+
+private final class Node: RunQueueNode, TimerNode {
+  var runNext: Node?
+  let level: Int
+  let number: Int
+  var deadline: UInt64 = 0
+  var heapIndex = -1
+  init(_ level: Int, _ number: Int) {
+    self.level = level
+    self.number = number
+  }
+}
+
+@Test func runQueueIsFirstInFirstOutWithinALevel() {
+  var random = Seeded(state: 4)
+  var queue = RunQueue<Node>()
+  var model: [Node] = []
+  for number in 0..<5000 {
+    if Bool.random(using: &random) {
+      let node = Node(Int.random(in: 0..<40, using: &random), number)
+      queue.push(node)
+      model.append(node)
+    } else {
+      let wanted = model.enumerated().min { ($0.element.level, $0.offset) < ($1.element.level, $1.offset) }
+      let node = queue.pop()
+      #expect(node === wanted?.element)
+      if let wanted { model.remove(at: wanted.offset) }
+    }
+    #expect(queue.count == model.count)
+  }
+}
+
+@Test func timersExpireInOrder() {
+  var random = Seeded(state: 6)
+  var heap = TimerHeap<Node>()
+  var live: [Node] = []
+  for number in 0..<3000 {
+    let node = Node(0, number)
+    node.deadline = UInt64.random(in: 0..<10000, using: &random)
+    heap.insert(node)
+    live.append(node)
+    if Bool.random(using: &random), let index = live.indices.randomElement(using: &random) { heap.remove(live.remove(at: index)) }
+  }
+  var last: UInt64 = 0
+  var count = 0
+  while let node = heap.popExpired(now: .max) {
+    #expect(node.deadline >= last)
+    last = node.deadline
+    count += 1
+  }
+  #expect(count == live.count)
+}
+
+@Test func standardSignalsQueueOnceRealTimeOnesEachTime() {
+  var pending = PendingSignals()
+  let once = pending.add(SignalInformation(.user1))
+  let twice = pending.add(SignalInformation(.user1))
+  #expect(once && !twice)
+  var first = SignalInformation(Signal(34))
+  first.value = 1
+  var second = SignalInformation(Signal(34))
+  second.value = 2
+  pending.add(first)
+  pending.add(second)
+  var taken: [SignalInformation] = []
+  while let information = pending.take(notIn: SignalSet()) { taken.append(information) }
+  #expect(taken.map { $0.signal.number } == [10, 34, 34])
+  #expect(taken.map { $0.value } == [0, 1, 2])
+}
+
+@Test func faultsAreDeliveredFirst() {
+  var pending = PendingSignals()
+  pending.add(SignalInformation(.hangUp))
+  pending.add(SignalInformation(.segmentation))
+  let first = pending.take(notIn: SignalSet())
+  #expect(first?.signal == .segmentation)
+}
+
+/// Types into a discipline; answers the echo and the last event.
+private func type(_ text: String, _ line: inout LineDiscipline) -> (echo: String, event: TerminalEvent) {
+  var echo: [UInt8] = []
+  var event = TerminalEvent.none
+  for byte in text.utf8 { event = line.receive(byte, echo: &echo) }
+  return (String(decoding: echo, as: UTF8.self), event)
+}
+private func read(_ line: inout LineDiscipline, _ count: Int = 100) -> String { String(decoding: line.read(count), as: UTF8.self) }
+
+@Test func canonicalLinesAreEdited() {
+  var line = LineDiscipline()
+  #expect(type("helo\u{7F}lo\r", &line).echo == "helo\u{8} \u{8}lo\r\n")
+  #expect(read(&line) == "hello\n")
+  _ = type("one two\u{17}three\n", &line)
+  #expect(read(&line) == "one three\n")
+  _ = type("gone\u{15}kept\n", &line)
+  #expect(read(&line) == "kept\n")
+  _ = type("é\u{7F}e\n", &line)
+  #expect(read(&line) == "e\n")
+}
+
+@Test func endOfFileEndsAReadWithoutANewline() {
+  var line = LineDiscipline()
+  _ = type("abc\u{4}", &line)
+  #expect(line.isReadable)
+  #expect(read(&line) == "abc")
+  _ = type("\u{4}", &line)
+  #expect(line.isReadable)
+  #expect(read(&line) == "")
+  #expect(!line.isReadable)
+}
+
+@Test func signalCharactersFlush() {
+  var line = LineDiscipline()
+  let (echo, event) = type("abc\u{3}", &line)
+  #expect(event == .signal(2))
+  #expect(echo == "abc^C")
+  #expect(line.readableCount == 0)
+  #expect(type("\u{13}", &line).event == .stopOutput)
+  #expect(type("\u{11}", &line).event == .startOutput)
+}
+
+@Test func shortReadsLeaveTheRestOfALine() {
+  var line = LineDiscipline()
+  _ = type("abcdef\nxy\n", &line)
+  #expect(read(&line, 2) == "ab")
+  #expect(read(&line, 100) == "cdef\n")
+  #expect(read(&line, 100) == "xy\n")
+}
+
+@Test func randomInputNeverTraps() {
+  var random = Seeded(state: 12)
+  for _ in 0..<50 {
+    var line = LineDiscipline()
+    var echo: [UInt8] = []
+    for _ in 0..<3000 {
+      _ = line.receive(UInt8.random(in: 0...255, using: &random), echo: &echo)
+      if Int.random(in: 0..<40, using: &random) == 0 { _ = line.read(Int.random(in: 0...50, using: &random)) }
+      if Int.random(in: 0..<300, using: &random) == 0 {
+        var new = Termios()
+        new.local = UInt32.random(in: 0...0xFFFF, using: &random)
+        new.input = UInt32.random(in: 0...0xFFFF, using: &random)
+        new.output = UInt32.random(in: 0...0xFF, using: &random)
+        line.set(new)
+      }
+    }
+  }
+}
