@@ -83,7 +83,7 @@ enum HostTests {
       ["swift", "test", "--package-path", Paths.top.path, "--scratch-path", Paths.inTop(".build-test").path], log: log)
     let text = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
     var count = 0
-    for match in text.matches(of: /Test (\S+\(\)|"[^"]*") (passed|failed) after/) {
+    for match in text.matches(of: /Test (\w+\([^)]*\)) (?:with \d+ test cases? )?(passed|failed) after/) {
       results.add("host: \(match.output.1)", passed: match.output.2 == "passed")
       count += 1
     }

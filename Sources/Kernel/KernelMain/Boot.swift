@@ -161,7 +161,7 @@ enum InitramfsUnpacker {
   static func unpackAll(to root: Path) throws(Errno) -> Int {
     var count = 0
     let context = PathContext(root: root, directory: root, credentials: Credentials())
-    for module in unsafe Machine.boot.modules {
+    for module in Machine.boot.modules {
       let archive = FrameModule.bytes(module.start, module.end)
       var reader = CpioReader()
       while true {

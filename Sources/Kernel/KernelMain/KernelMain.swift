@@ -18,7 +18,7 @@ import VFS
 @c(KernelMain_main)
 public func kernelMain() {
   Machine.startMemory()
-  let line = unsafe CommandLine(Machine.boot.commandLine, hasProgramName: Machine.bootedByMultiboot1)
+  let line = CommandLine(Machine.boot.commandLine, hasProgramName: Machine.bootedByMultiboot1)
   EarlyConsole.setSerial(!line.quiet)
   log("AdrOS in Swift, \(Frames.totalCount / 256) MiB of memory")
   Clock.readRTC()

@@ -9,7 +9,8 @@ public enum Clock {
   /// Wall-clock nanoseconds at boot, from the RTC or settimeofday.
   nonisolated(unsafe) public static var realtimeOffset: Int64 = 0
   /// Ticks of the counter a millisecond.
-  nonisolated(unsafe) public private(set) static var ticksPerMillisecond: UInt32 = 1_000_000
+  nonisolated(unsafe) private static var frequency: UInt32 = 1_000_000
+  public static var ticksPerMillisecond: UInt32 { unsafe frequency }
 
   /// Measures the counter against the PIT's channel 2. SPEC: Intel 8254 datasheet, mode 0.
   static func calibrate() {
@@ -24,7 +25,7 @@ public enum Clock {
     var guardCount = 0
     while unsafe inb(0x61) & 0x20 == 0, guardCount < 100_000_000 { guardCount += 1 }
     let elapsed = unsafe tsc_read() - start
-    unsafe ticksPerMillisecond = max(UInt32(truncatingIfNeeded: elapsed / UInt64(milliseconds)), 1000)
+    unsafe frequency = max(UInt32(truncatingIfNeeded: elapsed / UInt64(milliseconds)), 1000)
     unsafe multiplier = UInt32(truncatingIfNeeded: (1_000_000 << 22) / UInt64(ticksPerMillisecond))
     unsafe bootTicks = start
   }

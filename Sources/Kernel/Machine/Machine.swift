@@ -6,7 +6,9 @@ import Sync
 
 /// Bringing up the processor and memory, in the order KernelMain's stages call it.
 public enum Machine {
-  nonisolated(unsafe) public private(set) static var boot: BootInformation! = nil
+  nonisolated(unsafe) private static var information: BootInformation! = nil
+  /// What the boot loader said; set by the first stage.
+  public static var boot: BootInformation { unsafe information }
   nonisolated(unsafe) private static var topology: InterruptTopology? = nil
 
   /// Descriptors, clock, the loader's tables, the frame allocator, the kernel's own page tables.
@@ -18,7 +20,7 @@ public enum Machine {
     Clock.calibrate()
     guard let information = unsafe BootInformation(magic: boot_magic, address: boot_info, memory: FirmwareMemory())
     else { Panic.stop("not started by a Multiboot 1 or 2 loader") }
-    unsafe boot = information
+    unsafe Self.information = information
     startFrames(information)
     KernelSpace.start()
     guard let faultStack = KernelSpace.allocateStack() else { Panic.stop("no memory for a stack") }
@@ -59,7 +61,7 @@ public enum Machine {
   /// Interrupt controllers and the timer. `apic` is false under `noapic`.
   public static func startInterrupts(apic: Bool) {
     // SAFETY: boot, one CPU.
-    let rsdp = unsafe boot.rsdp
+    let rsdp = boot.rsdp
     unsafe topology = apic ? InterruptTopology(memory: FirmwareMemory(), rsdp: rsdp) : nil
     unsafe Interrupts.start(topology)
     unsafe cpuBlock(0).pointee.apic_id = Interrupts.localID

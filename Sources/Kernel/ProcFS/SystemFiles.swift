@@ -137,7 +137,7 @@ enum SystemFiles {
       text.add("\nvendor_id\t: ")
       text.add(Processors.vendor)
       text.add("\ncpu MHz\t\t: ")
-      unsafe text.add(UInt64(Clock.ticksPerMillisecond / 1000))
+      text.add(UInt64(Clock.ticksPerMillisecond / 1000))
       text.add(".000\n\n")
     }
     return text.bytes

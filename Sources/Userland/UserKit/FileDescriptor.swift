@@ -188,7 +188,9 @@ public enum FileSystem {
 
 /// Output that is gathered and written in large pieces; a terminal sees lines.
 public final class Output {
-  nonisolated(unsafe) public static let standard = Output(.standardOutput)
+  // SAFETY: programs of this kit have one thread.
+  nonisolated(unsafe) private static let shared = Output(.standardOutput)
+  public static var standard: Output { unsafe shared }
   private let file: FileDescriptor
   private var buffer: Bytes = []
   public init(_ file: FileDescriptor) { self.file = file }
@@ -205,13 +207,13 @@ public final class Output {
 }
 
 /// Prints to standard output.
-public func put(_ bytes: Bytes) { unsafe Output.standard.write(bytes) }
+public func put(_ bytes: Bytes) { Output.standard.write(bytes) }
 public func putLine(_ bytes: Bytes) { put(bytes + [10]) }
 
 /// Prints `NAME: WHAT: ERROR` on standard error.
 public func complain(_ what: Bytes, _ error: Errno) { complain(what + ": " + error.text) }
 public func complain(_ message: Bytes) {
-  unsafe Output.standard.flush()
+  Output.standard.flush()
   let name = Program.arguments.first.map { Array($0.split(separator: 47).last ?? []) } ?? []
   try? FileDescriptor.standardError.write(name + ": " + message + "\n")
 }

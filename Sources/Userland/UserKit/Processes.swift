@@ -33,13 +33,13 @@ public enum Process {
   public static var userID: UInt32 { UInt32(bitPattern: (try? call(.getuid32)) ?? 0) }
   /// 0 in the child.
   public static func fork() throws(Errno) -> Int32 {
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     return try call(.fork)
   }
 
   /// Replaces this program; returns only to throw.
   public static func execute(_ path: Bytes, _ arguments: [Bytes], environment: [Bytes]) throws(Errno) {
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     let strings = arguments.map { $0 + [0] } + environment.map { $0 + [0] }
     var block: Bytes = []
     for string in strings { block += string }

@@ -84,7 +84,7 @@ public enum Program {
   }
 
   public static func exit(_ status: Int32) -> Never {
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     _ = try? call(.exitGroup, UInt32(bitPattern: status))
     while true {}
   }

@@ -33,12 +33,12 @@ public struct SignalSet: Equatable, Sendable {
   public func union(_ other: SignalSet) -> SignalSet { SignalSet(bits: bits | other.bits) }
   @inlinable public var isEmpty: Bool { bits == 0 }
   /// SIGKILL and SIGSTOP: never blocked.
-  public static let unblockable = SignalSet(bits: 1 << 8 | 1 << 18)
+  public static var unblockable: SignalSet { SignalSet(bits: 1 << 8 | 1 << 18) }
   /// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU.
-  public static let stops = SignalSet(bits: 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21)
-  public static let resume = SignalSet(bits: 1 << 17)
+  public static var stops: SignalSet { SignalSet(bits: 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21) }
+  public static var resume: SignalSet { SignalSet(bits: 1 << 17) }
   /// Faults are delivered before anything else. SPEC: Linux delivers synchronous signals first.
-  static let synchronous = SignalSet(bits: 1 << 10 | 1 << 6 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 30)
+  static var synchronous: SignalSet { SignalSet(bits: 1 << 10 | 1 << 6 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 30) }
 
   /// The signal to deliver first.
   public var first: Signal? {

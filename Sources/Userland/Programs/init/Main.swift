@@ -30,7 +30,7 @@ struct Main {
   }
 
   private static func end(_ status: Int32) -> Never {
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     Process.sync()
     try? Process.powerOff(status: status)
     while true {}

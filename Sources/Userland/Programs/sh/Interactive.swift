@@ -35,7 +35,7 @@ final class Interactive {
         shell.status = 2
         text = []
       }
-      unsafe Output.standard.flush()
+      Output.standard.flush()
     }
   }
 
@@ -64,13 +64,13 @@ final class Interactive {
     var line = Line()
     var place = history.count
     put(prompt)
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     while true {
       guard let byte = readByte() else { return line.text.isEmpty ? nil : line.text }
       switch byte {
       case 13, 10:
         put("\r\n")
-        unsafe Output.standard.flush()
+        Output.standard.flush()
         return line.text
       case 4:
         if line.text.isEmpty { return nil }
@@ -117,7 +117,7 @@ final class Interactive {
     put("\r" + prompt + line.text + "\u{1B}[K")
     let back = line.text.count - line.cursor
     if back > 0 { put("\u{1B}[" + decimal(back) + "D") }
-    unsafe Output.standard.flush()
+    Output.standard.flush()
   }
 
   private func erase(_ line: inout Line, forward: Bool) {

@@ -109,7 +109,7 @@ extension Shell {
     lastBackground = child
     let job = jobs.add(group: child, members: [child])
     if isInteractive { putLine("[" + decimal(job.number) + "] " + decimal(Int(child))) }
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     status = 0
   }
 
@@ -157,7 +157,7 @@ extension Shell {
       if isInteractive, case .signaled(2) = result { put("\n") }
     }
     if isInteractive { try? FileDescriptor.standardInput.setForeground(group: Process.group) }
-    unsafe Output.standard.flush()
+    Output.standard.flush()
   }
 
   /// Remembers what became of a background child.

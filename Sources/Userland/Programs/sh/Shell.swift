@@ -213,7 +213,7 @@ final class Shell {
       }
       for assignment in assignments { set(assignment.name, expandToText(assignment.value)) }
       withRedirects(redirects) { flow = builtin(self, expanded) }
-      unsafe Output.standard.flush()
+      Output.standard.flush()
       return flow
     }
     runChild {
@@ -315,14 +315,14 @@ final class Shell {
   /// Runs `body` with redirects in place, then puts the descriptors back.
   func withRedirects(_ redirects: [Redirect], _ body: () -> Void) {
     if redirects.isEmpty { return body() }
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     var saved: [(Int32, FileDescriptor?)] = []
     for redirect in redirects {
       let copy = try? FileDescriptor(rawValue: redirect.descriptor).duplicate(from: 10)
       saved.append((redirect.descriptor, copy))
     }
     if apply(redirects) { body() }
-    unsafe Output.standard.flush()
+    Output.standard.flush()
     for (descriptor, copy) in saved.reversed() {
       if let copy {
         try? copy.duplicate(as: descriptor)
