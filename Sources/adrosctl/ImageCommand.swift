@@ -12,6 +12,7 @@ struct Image: AsyncParsableCommand {
     @Option(help: "File system: ext2.") var fs = "ext2"
     @Option(help: "Size, e.g. 64M, or auto.") var size = "auto"
     @Option(help: "A folder to copy instead of our own root.") var tree: String?
+    @Option(help: "Debian i386 packages to unpack with all they need, e.g. busybox-static,bash-static.") var packages: String?
     @Option(help: "A table of owners, modes and devices.") var table: String?
     @Option(name: .shortAndLong, help: "The file to write.") var output = "adros.ext2"
     @Option(help: "Volume label.") var label = "adros"
@@ -25,7 +26,10 @@ struct Image: AsyncParsableCommand {
     func run() async throws {
       try await reporting {
         var content = RootTree()
-        if let tree {
+        if let packages {
+          let folder = try await Debian.unpack(packages.split(separator: ",").map(String.init))
+          try content.addTree(folder)
+        } else if let tree {
           try content.addTree(URL(fileURLWithPath: tree))
         } else {
           try await Builder.build(.userland)

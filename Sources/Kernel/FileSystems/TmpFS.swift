@@ -26,6 +26,7 @@ public final class TmpFS: FileSystem {
   }
 
   public let typeName: String
+  public var livesInMemory: Bool { true }
   public let deviceNumber: UInt32
   private var rootInode: Inode?
   public var root: Inode { rootInode! }
@@ -144,10 +145,6 @@ public final class TmpFS: FileSystem {
 
   public func attributesChanged(_ inode: Inode) throws(Errno) {
     inode.attributes.withLock { $0.blocks = ($0.size + 4095) / 4096 * 8 }
-  }
-
-  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
-    inode.markDirty(index)  // memory is all there is: the page stays
   }
 
   public func evict(_ inode: Inode) { inode.dropPages() }

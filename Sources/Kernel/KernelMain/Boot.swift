@@ -59,6 +59,7 @@ enum Boot {
         ? try RootMount.mount(line, over: rootPath) : rootPath
       RootMount.attach("devtmpfs", at: "/dev", root: place)
       RootMount.attach("proc", at: "/proc", root: place)
+      try Flusher.start()
       try FirstProcess.start(root: place, line)
     } catch { Panic.stop("boot failed: errno \(error.rawValue)") }
   }

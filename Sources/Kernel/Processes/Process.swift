@@ -199,6 +199,8 @@ public final class Task: Thread {
   public var robustList: UInt32 = 0
   /// Set by exit: the thread ends on its way out of the kernel.
   public var exitStatus: UInt32?
+  /// When a sleep that a stop interrupted was to end: the restarted call goes on with it.
+  public var sleepDeadline: UInt64?
   /// Something besides signals waits for the way out: an exit, a mask to restore, a call to restart.
   public var needsAttention = false
   /// Set by sigreturn and execve: the registers are not a system call's to restart.

@@ -214,6 +214,7 @@ extension Task {
       frame.eip &-= 2
     } else {
       frame.eax = UInt32(bitPattern: -Errno.interrupted.rawValue)
+      sleepDeadline = nil
     }
   }
 }

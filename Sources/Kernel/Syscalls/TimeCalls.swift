@@ -57,12 +57,16 @@ extension Call {
   func sleep(clock: UInt32, absolute: Bool, _ request: UInt32, _ remaining: UInt32, wide: Bool) throws(Errno) -> UInt32 {
     guard let time = try timespec(request, wide: wide) else { throw .badAddress }
     let current = try now(clock)
-    let deadline = absolute ? Clock.monotonic + (time > current ? time - current : 0) : Clock.monotonic + time
+    let fresh = absolute ? Clock.monotonic + (time > current ? time - current : 0) : Clock.monotonic + time
+    let deadline = task.sleepDeadline ?? fresh
+    task.sleepDeadline = nil
     do throws(Errno) { try Sleep.until(deadline) } catch {
       if absolute { throw .restartIfNoHandler }
       let left = deadline > Clock.monotonic ? deadline - Clock.monotonic : 0
       if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
-      throw .interrupted
+      // A stop and a continue without a handler must not cut the sleep short. SPEC: signal(7), restart_syscall(2).
+      task.sleepDeadline = deadline
+      throw .restartIfNoHandler
     }
     return 0
   }

@@ -40,6 +40,8 @@ public protocol FileSystem: AnyObject {
   var isReadOnly: Bool { get }
   /// Whether names stay valid until a call here changes them (not so in procfs).
   var cachesNames: Bool { get }
+  /// Whether the page cache is all the storage there is: dirty pages stay and are never written.
+  var livesInMemory: Bool { get }
   /// The inode a name stands for. Throws `noSuchFileOrDirectory`.
   func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode
   /// Makes a file of any type but a link; `attributes.mode` says which.
@@ -80,6 +82,7 @@ public protocol FileSystem: AnyObject {
 extension FileSystem {
   public var isReadOnly: Bool { false }
   public var cachesNames: Bool { true }
+  public var livesInMemory: Bool { false }
   public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
     throw .notPermitted
   }

@@ -59,10 +59,10 @@ extension Inode {
       let value = tree[index]
       if value != 0, value & Self.dirtyBit == 0 {
         tree.set(index, to: value | Self.dirtyBit)
-        PageCache.dirtyCount.wrappingAdd(1, ordering: .relaxed)
+        if !fileSystem.livesInMemory { PageCache.dirtyCount.wrappingAdd(1, ordering: .relaxed) }
       }
     }
-    PageCache.list(self)
+    if !fileSystem.livesInMemory { PageCache.list(self) }
   }
 
   /// Reads from `offset` to the end of the file or of the buffer.
@@ -221,7 +221,7 @@ extension Inode {
         return (found.index, found.value)
       }
       guard let (index, value) = removed else { return }
-      if value & Self.dirtyBit != 0 { PageCache.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
+      if value & Self.dirtyBit != 0, !fileSystem.livesInMemory { PageCache.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
       PageCache.count.wrappingSubtract(1, ordering: .relaxed)
       Frames.release(Frame(value & ~Self.dirtyBit))
       if index == .max { return }

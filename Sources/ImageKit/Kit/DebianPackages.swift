@@ -1,0 +1,37 @@
+import Foundation
+
+/// A root tree out of Debian's i386 packages: the closure of their dependencies, unpacked without root and without
+/// running their scripts.
+public enum DebianPackages {
+  /// Wanted only by maintainer scripts, which do not run.
+  static let excluded = ["debconf", "adduser", "passwd", "dpkg", "perl-base", "libpam-modules", "libpam-modules-bin"]
+
+  /// The shell commands that fetch `packages` into `cache` and unpack them into `cache/root-NAMES`; the last line printed is
+  /// that folder. An apt that believes it runs on an empty i386 machine resolves the closure.
+  public static func script(packages: [String], cache: String) -> String {
+    let names = packages.joined(separator: " ")
+    let root = "\(cache)/root-\(packages.joined(separator: "+"))"
+    return """
+      set -e
+      mkdir -p '\(cache)/lists/partial' '\(cache)/archives/partial'
+      : > '\(cache)/status'
+      apt() { apt-get -qq -o APT::Architecture=i386 -o APT::Architectures::=i386 -o Dir::State::status='\(cache)/status' \
+        -o Dir::State::lists='\(cache)/lists' -o Dir::Cache='\(cache)' -o Debug::NoLocking=1 -o APT::Sandbox::User=root \
+        --no-install-recommends "$@"; }
+      [ -n "$(ls '\(cache)/lists' | grep Packages)" ] || apt update
+      rm -rf '\(root)'; mkdir -p '\(root)'
+      for d in bin sbin lib; do mkdir -p '\(root)'/usr/$d; ln -s usr/$d '\(root)'/$d; done
+      apt -s install usr-is-merged \(names) | sed -n 's/^Inst \\([^ ]*\\) (\\([^ ]*\\) .*\\[\\(.*\\)\\]).*/\\1_\\2_\\3.deb/p' | sed 's/:/%3a/' > '\(root).closure'
+      apt -y --download-only install usr-is-merged \(names) > '\(cache)/apt.log' 2>&1
+      while read -r deb; do
+        case " \(names) " in *" ${deb%%_*} "*) ;; *) case " \(excluded.joined(separator: " ")) " in *" ${deb%%_*} "*) continue;; esac;; esac
+        dpkg-deb --fsys-tarfile "\(cache)/archives/$deb" | tar -x --no-same-owner -C '\(root)' --keep-directory-symlink
+      done < '\(root).closure'
+      mkdir -p '\(root)'/dev '\(root)'/proc '\(root)'/sys '\(root)'/tmp '\(root)'/run '\(root)'/root '\(root)'/etc
+      [ -e '\(root)/bin/sh' ] || for s in dash bash-static busybox; do [ -e '\(root)/bin/'$s ] && ln -s $s '\(root)/bin/sh' && break; done
+      [ -e '\(root)/etc/passwd' ] || echo 'root:x:0:0:root:/root:/bin/sh' > '\(root)/etc/passwd'
+      [ -e '\(root)/etc/group' ] || echo 'root:x:0:' > '\(root)/etc/group'
+      echo '\(root)'
+      """
+  }
+}
