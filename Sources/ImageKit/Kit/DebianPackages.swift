@@ -18,7 +18,8 @@ public enum DebianPackages {
       apt() { apt-get -qq -o APT::Architecture=i386 -o APT::Architectures::=i386 -o Dir::State::status='\(cache)/status' \
         -o Dir::State::lists='\(cache)/lists' -o Dir::Cache='\(cache)' -o Debug::NoLocking=1 -o APT::Sandbox::User=root \
         --no-install-recommends "$@"; }
-      [ -n "$(ls '\(cache)/lists' | grep Packages)" ] || apt update
+      [ -n "$(ls '\(cache)/lists' | grep bookworm_main_binary-i386_Packages)" ] || apt update 2>/dev/null \
+        || true  # one list that a mirror is just changing must not hide the others
       rm -rf '\(root)'; mkdir -p '\(root)'
       for d in bin sbin lib; do mkdir -p '\(root)'/usr/$d; ln -s usr/$d '\(root)'/$d; done
       apt -s install usr-is-merged \(names) | sed -n 's/^Inst \\([^ ]*\\) (\\([^ ]*\\) .*\\[\\(.*\\)\\]).*/\\1_\\2_\\3.deb/p' | sed 's/:/%3a/' > '\(root).closure'

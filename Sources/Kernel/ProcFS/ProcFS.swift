@@ -12,6 +12,8 @@ public final class ProcFS: FileSystem {
     enum Kind {
       case root
       case process(Int32)
+      /// /proc/PID/task/TID: as the process, but without threads of its own.
+      case thread(Int32)
       case descriptors(Int32)
       case tasks(Int32)
       case system
@@ -103,6 +105,9 @@ public final class ProcFS: FileSystem {
     switch node.kind {
     case .root: return try lookupRoot(name)
     case .process(let id): return try lookupProcess(id, name)
+    case .thread(let id):
+      if Self.isName(name, "task") { throw .noSuchFileOrDirectory }
+      return try lookupProcess(id, name)
     case .descriptors(let id): return try lookupDescriptor(id, name)
     case .tasks(let id): return try lookupTask(id, name)
     case .system: return try lookupSystem(name)
@@ -170,7 +175,7 @@ public final class ProcFS: FileSystem {
     guard let number = Self.number(name), let process = ProcessTable.shared.find(id),
       process.signals.withLock({ $0.threads.contains { $0.id == number } })
     else { throw .noSuchFileOrDirectory }
-    return directory(.process(id), number: UInt64(number) * 4096 + 7)
+    return directory(.thread(id), number: UInt64(number) * 4096 + 7)
   }
 
   private func lookupSystem(_ name: [UInt8]) throws(Errno) -> Inode {
@@ -200,8 +205,9 @@ public final class ProcFS: FileSystem {
       add("sys", Mode.directory)
       for item in SystemFiles.all { add(item.name, Mode.regular) }
       for process in ProcessTable.shared.all() { add(process.id, Mode.directory) }
-    case .process:
-      for name in ["fd", "task"] as [StaticString] { add(name, Mode.directory) }
+    case .process, .thread:
+      add("fd", Mode.directory)
+      if case .process = node.kind { add("task", Mode.directory) }
       for name in ["exe", "cwd", "root"] as [StaticString] { add(name, Mode.link) }
       for item in ProcessFiles.all { add(item.name, Mode.regular) }
     case .descriptors(let id):

@@ -27,7 +27,23 @@ public final class Dentry {
     inode?.addUser()
   }
 
-  deinit { links.withLock { $0.inode }?.removeUser() }
+  /// Ancestors that only this dentry kept alive go one by one: a path of a thousand directories must not recurse.
+  deinit {
+    links.withLock { $0.inode }?.removeUser()
+    var ancestor = takeParent()
+    while ancestor != nil, isKnownUniquelyReferenced(&ancestor) {
+      let above = ancestor?.takeParent()
+      ancestor = above
+    }
+  }
+
+  private func takeParent() -> Dentry? {
+    links.withLock { links in
+      let parent = links.parent
+      links.parent = nil
+      return parent
+    }
+  }
 
   public var inode: Inode? { links.withLock { $0.inode } }
   public var parent: Dentry? { links.withLock { $0.parent } }
