@@ -133,7 +133,11 @@ public final class Process {
 
 /// The part of a process the tree lock guards.
 public final class TreeSlot {
-  public var parent: Process?
+  public var parent: Process? {
+    didSet { parentID.store(parent?.id ?? 0, ordering: .relaxed) }
+  }
+  /// The parent's id, readable without the tree lock.
+  public let parentID = Atomic<Int32>(0)
   public var children: [Process] = []
   public var group: Int32
   public var session: Int32

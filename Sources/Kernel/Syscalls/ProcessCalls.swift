@@ -161,7 +161,7 @@ extension Call {
     return 0
   }
 
-  func getppid() -> UInt32 { UInt32(bitPattern: ProcessTable.shared.withTree { process.tree.parent?.id ?? 0 }) }
+  func getppid() -> UInt32 { UInt32(bitPattern: process.tree.parentID.load(ordering: .relaxed)) }
 
   // MARK: Groups and sessions
 

@@ -256,6 +256,8 @@ extension Inode {
 
   /// Writes dirty pages to the file system, which may still hold them in the device's cache.
   public func writeBack() throws(Errno) {
+    // A page without another home must stay dirty, or reclaim would drop the only copy.
+    if fileSystem.livesInMemory { return }
     dirtyListed.store(false, ordering: .releasing)
     var next: UInt32 = 0
     while true {
