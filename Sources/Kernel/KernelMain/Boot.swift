@@ -45,6 +45,7 @@ enum Boot {
       let rootPath = Path(mount: mount, dentry: mount.root)
       SharedMemoryStore.cell.set(SharedMemoryStore(TmpFS(typeName: "shmem", device: 2)))
       ProcFS.setCommandLine(context.value.line.text)
+      try VDSO.start()
       try DeviceSetup.run(context.value.line)
       PCI.enumerate()
       Disks.start()
