@@ -164,39 +164,60 @@ enum InitramfsUnpacker {
     var count = 0
     let context = PathContext(root: root, directory: root, credentials: Credentials())
     for module in Machine.boot.modules {
-      let archive = FrameModule.bytes(module.start, module.end)
-      var reader = CpioReader()
-      while true {
-        let entry: CpioEntry?
-        do throws(CpioError) { entry = try reader.next(archive.span) } catch {
-          log("initramfs: the archive is damaged")
-          break
-        }
-        guard let entry else { break }
-        try add(entry, archive, context)
-        count += 1
-      }
+      count += FrameModule.withBytes(module.start, module.end) { archive in unpack(archive, context) }
     }
     return count
   }
 
-  private static func add(_ entry: CpioEntry, _ archive: [UInt8], _ context: PathContext) throws(Errno) {
+  /// All members of one archive; how many. Damage ends it, with what came before kept.
+  private static func unpack(_ archive: borrowing Span<UInt8>, _ context: PathContext) -> Int {
+    var reader = CpioReader()
+    var count = 0
+    while true {
+      do throws(CpioError) {
+        guard let entry = try reader.next(archive) else { return count }
+        add(entry, archive, context)
+        count += 1
+      } catch {
+        log("initramfs: the archive is damaged")
+        return count
+      }
+    }
+  }
+
+  private static func add(_ entry: CpioEntry, _ archive: borrowing Span<UInt8>, _ context: PathContext) {
     var walk = PathWalk(context)
-    let place = try walk.resolveParent([47] + entry.name)
-    if place.name.isEmpty || place.name == [46] { return }
-    let who = context.credentials
-    var attributes = Attributes(mode: entry.mode, owner: entry.owner, group: entry.group)
-    attributes.device = DeviceNumber(major: entry.deviceMajor, minor: entry.deviceMinor)
+    let isLink = entry.mode & Mode.typeMask == Mode.link
+    let target = isLink ? bytes(archive, entry.content.lowerBound, min(entry.content.count, 4096)) : []
     do throws(Errno) {
-      let made = try Names.create(place, who) { directory throws(Errno) in
-        entry.mode & Mode.typeMask == Mode.link
-          ? try directory.fileSystem.symlink(place.name, in: directory, target: Array(archive[entry.content]), attributes)
+      let place = try walk.resolveParent([47] + entry.name)
+      if place.name.isEmpty || place.name == [46] { return }
+      var attributes = Attributes(mode: entry.mode, owner: entry.owner, group: entry.group)
+      attributes.device = DeviceNumber(major: entry.deviceMajor, minor: entry.deviceMinor)
+      let made = try Names.create(place, context.credentials) { directory throws(Errno) in
+        isLink
+          ? try directory.fileSystem.symlink(place.name, in: directory, target: target, attributes)
           : try directory.fileSystem.create(place.name, in: directory, attributes)
       }
-      if entry.mode & Mode.typeMask == Mode.regular {
-        try made.inode().write(bytes: Array(archive[entry.content]), at: 0)
-      }
-    } catch { if error != .fileExists { throw error } }
+      if entry.mode & Mode.typeMask == Mode.regular { try fill(try made.inode(), entry, archive) }
+    } catch { if error != .fileExists { log("initramfs: a file could not be made: errno \(error.rawValue)") } }
+  }
+
+  /// In pieces: the heap gives no block as large as a file may be.
+  private static func fill(_ inode: Inode, _ entry: CpioEntry, _ archive: borrowing Span<UInt8>) throws(Errno) {
+    var done = 0
+    while done < entry.content.count {
+      let piece = bytes(archive, entry.content.lowerBound + done, min(65536, entry.content.count - done))
+      try inode.write(bytes: piece, at: UInt64(done))
+      done += piece.count
+    }
+  }
+
+  private static func bytes(_ archive: borrowing Span<UInt8>, _ start: Int, _ count: Int) -> [UInt8] {
+    var result: [UInt8] = []
+    result.reserveCapacity(count)
+    for index in start..<(start + count) { result.append(archive[index]) }
+    return result
   }
 }
 

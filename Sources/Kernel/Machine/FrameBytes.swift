@@ -48,12 +48,15 @@ extension Frame {
 
 /// Memory that the boot loader filled, which is no frame of ours.
 public enum FrameModule {
-  /// A module's content, copied; empty when it does not lie in mapped memory.
-  public static func bytes(_ start: UInt32, _ end: UInt32) -> [UInt8] {
-    guard start < end, end < 0x3000_0000 else { return [] }
-    // SAFETY: below 768 MiB everything is mapped; the allocator keeps modules out of its pool.
+  /// Runs `body` on a module's content, which stays where the loader put it; on nothing when it is not in mapped memory.
+  public static func withBytes<Result>(_ start: UInt32, _ end: UInt32, _ body: (borrowing Span<UInt8>) -> Result) -> Result {
+    guard start < end, end < 0x3000_0000 else {
+      let nothing: [UInt8] = []
+      return body(nothing.span)
+    }
+    // SAFETY: below 768 MiB everything is mapped; the allocator keeps modules out of its pool for ever.
     let bytes = unsafe UnsafeBufferPointer(
       start: UnsafePointer<UInt8>(bitPattern: UInt(start + 0xC000_0000)), count: Int(end - start))
-    return unsafe Array(bytes)
+    return body(unsafe Span(_unsafeElements: bytes))
   }
 }
