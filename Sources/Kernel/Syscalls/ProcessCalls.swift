@@ -379,9 +379,6 @@ extension Call {
     case 37:
       try UserMemory.write32(ProcessTable.shared.withTree { process.tree.isSubreaper } ? 1 : 0, to: b)
       return 0
-    case 38: return 0  // PR_SET_NO_NEW_PRIVS only ever restricts set-id programs
-    case 3: return 1  // PR_GET_DUMPABLE
-    case 4: return 0
     default: throw .invalidArgument
     }
   }

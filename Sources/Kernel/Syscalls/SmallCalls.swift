@@ -56,6 +56,12 @@ extension Call {
     return 0
   }
 
+  /// There is one personality, PER_LINUX; all ones asks which.
+  func personality() throws(Errno) -> UInt32 {
+    guard a == 0 || a == .max else { throw .invalidArgument }
+    return 0
+  }
+
   /// Advice needs no action: read-ahead follows from use.
   func fadvise() throws(Errno) -> UInt32 {
     guard try description(a).inode?.isRegular == true else { throw .illegalSeek }

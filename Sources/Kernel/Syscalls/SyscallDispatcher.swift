@@ -208,7 +208,7 @@ public enum SyscallDispatcher {
     case .sethostname: try call.sethostname()
     case .getcpu: try call.getcpu()
     case .fadvise64, .fadvise6464: try call.fadvise()
-    case .personality: 0
+    case .personality: try call.personality()
     // Not implemented: obsolete, or waiting for their subsystem (see docs/syscalls.md).
     case .restartSyscall, .lchown, .break, .oldstat, .stime, .ptrace,
       .oldfstat, .stty, .gtty, .nice, .ftime, .prof,

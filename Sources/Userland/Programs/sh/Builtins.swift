@@ -66,7 +66,6 @@ enum Builtins {
       { shell, arguments in
         shell.resume(jobNumber(arguments), foreground: false); return .normal
       }
-    case "umask": { shell, _ in shell.done(0) }
     case "type", "command": type
     default: nil
     }
