@@ -100,6 +100,9 @@ let programs = [
 
 let shellCore = Target.target(name: "ShellCore", path: "Sources/Userland/ShellCore", swiftSettings: safe)
 
+/// Programs of the guest tests, under Tests/Guest/Programs.
+let testPrograms = ["caserunner"]
+
 let userland: [Target] =
   [
     logic("SystemABI", path: "SystemABI"), shellCore,
@@ -107,10 +110,11 @@ let userland: [Target] =
     .target(name: "CSystem", dependencies: ["CRuntime"], path: "Sources/Userland/CSystem"),
     .target(name: "UserKit", dependencies: ["CSystem", "SystemABI"], path: "Sources/Userland/UserKit", swiftSettings: trusted),
   ]
-  + programs.map { name in
+  + (programs + testPrograms).map { name in
     .executableTarget(
       name: name, dependencies: ["UserKit", "SystemABI"] + (name == "sh" ? ["ShellCore"] : []),
-      path: "Sources/Userland/Programs/\(name)", swiftSettings: safe, linkerSettings: bareLink("userland"))
+      path: (testPrograms.contains(name) ? "Tests/Guest/Programs/" : "Sources/Userland/Programs/") + name, swiftSettings: safe,
+      linkerSettings: bareLink("userland"))
   }
 
 let tests: [Target] = [
@@ -124,13 +128,12 @@ let tests: [Target] = [
 
 let hostTargets: [Target] = [
   .systemLibrary(name: "CExt2FS", path: "Sources/ImageKit/CExt2FS", pkgConfig: "ext2fs", providers: [.apt(["libext2fs-dev"])]),
-  .target(name: "ImageKit", dependencies: ["CExt2FS"], path: "Sources/ImageKit/Kit", swiftSettings: host),
+  .target(
+    name: "ImageKit", dependencies: ["CExt2FS", .product(name: "Subprocess", package: "swift-subprocess")],
+    path: "Sources/ImageKit/Kit", swiftSettings: host),
   .executableTarget(
-    name: "adrosctl",
-    dependencies: [
-      "ImageKit", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      .product(name: "Subprocess", package: "swift-subprocess"),
-    ], path: "Sources/adrosctl", swiftSettings: host),
+    name: "adrosctl", dependencies: ["ImageKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+    path: "Sources/adrosctl", swiftSettings: host),
 ]
 
 let package: Package

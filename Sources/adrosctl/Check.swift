@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import ImageKit
 
 struct Check: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -24,8 +25,8 @@ struct Check: AsyncParsableCommand {
       }
       try await HostTests.run(results)
     }
-    results.print(nil)
-    if results.failed > 0 { throw ExitCode(Exit.testsFailed) }
+    print("\(results.passed) passed, \(results.failed) failed" + (results.skipped > 0 ? ", \(results.skipped) skipped" : ""))
+    if results.failed > 0 { throw ExitCode(ExitStatus.testsFailed) }
   }
 }
 
@@ -88,6 +89,6 @@ enum KernelCode {
         "swift", "build", "-c", "release", "--triple", triple, "--package-path", Paths.top.path, "--scratch-path",
         Paths.inTop(".build-" + triple).path, "--toolset", Paths.inTop("configs/toolsets/portable.json").path,
       ],
-      environment: ["ADROS_PART": "portable"], what: "the pure libraries do not build for \(triple)", code: Exit.buildFailed)
+      environment: ["ADROS_PART": "portable"], what: "the pure libraries do not build for \(triple)", code: ExitStatus.buildFailed)
   }
 }

@@ -7,7 +7,7 @@ enum Debian {
   static func unpack(_ packages: [String]) async throws -> URL {
     for name in packages where name.isEmpty || !name.allSatisfy({ $0.isLetter || $0.isNumber || "+-.".contains($0) }) {
       throw ToolError(
-        "\(name) is no package name", why: "names have letters, digits, + - .", hint: "--packages busybox-static", code: Exit.usage)
+        "\(name) is no package name", why: "names have letters, digits, + - .", hint: "--packages busybox-static", code: ExitStatus.usage)
     }
     let cache = Paths.output.appendingPathComponent("debian")
     let text = try await Shell.capture(

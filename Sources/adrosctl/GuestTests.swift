@@ -1,88 +1,182 @@
 import Foundation
 import ImageKit
 
-/// Shell scripts under Tests/Guest/<family>/NN-name.sh, run inside the guest. A case passes with status 0.
+/// Cases that run inside the guest, each in a process of its own with a limit of guest time.
+///
+/// Shell cases are `Tests/Guest/<family>/NN-name.sh`; C cases are the `CASE`s of `Tests/Guest/C/<family>.c`, static i386
+/// programs that run on this machine's Linux too: what they expect is what Linux does.
 enum GuestTests {
   static var folder: URL { Paths.inTop("Tests/Guest") }
+  /// Guest seconds a case may take, unless its file says `# limit: N` or `LIMIT(N)`.
+  static let defaultLimit = 60
 
-  /// Case names: family/NN-name.
-  static func names(_ filters: [String]) throws -> [String] {
-    var names: [String] = []
-    for family in try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() {
-      let path = folder.appendingPathComponent(family).path
-      var isFolder: ObjCBool = false
-      guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else { continue }
-      for file in try FileManager.default.contentsOfDirectory(atPath: path).sorted() where file.hasSuffix(".sh") {
-        names.append(family + "/" + file.dropLast(3))
+  struct Case {
+    var name: String
+    /// What the runner executes: `sh FAMILY/NAME` or `c FAMILY NAME`.
+    var action: String
+    var limit: Int
+  }
+
+  /// Names for --list: family/NN-name and c/family/name.
+  static func names() async throws -> [String] {
+    var names = try shellCases().map(\.name)
+    if let programs = try await CPrograms.build() { for program in programs { names += try await CPrograms.cases(program).map(\.name) } }
+    return names
+  }
+
+  private static func shellCases() throws -> [Case] {
+    var cases: [Case] = []
+    let manager = FileManager.default
+    for family in try manager.contentsOfDirectory(atPath: folder.path).sorted() {
+      guard let files = try? manager.contentsOfDirectory(atPath: folder.appendingPathComponent(family).path) else { continue }
+      for file in files.sorted() where file.hasSuffix(".sh") {
+        let name = family + "/" + file.dropLast(3)
+        let text = try String(contentsOf: folder.appendingPathComponent(family + "/" + file), encoding: .utf8)
+        let limit = text.firstMatch(of: /# limit: (\d+)/).flatMap { Int($0.output.1) } ?? defaultLimit
+        cases.append(Case(name: name, action: "sh \(name)", limit: limit))
       }
     }
-    return filters.isEmpty ? names : names.filter { name in filters.contains { name.contains($0) } }
+    return cases
   }
 
   /// One boot: all cases, results as KTAP on the second serial port, then e2fsck of the disk they wrote to.
-  static func run(_ results: Results, processors: Int, filters: [String], timeout: Double) async throws {
-    let names = try names(filters)
-    for interface in processors == 1 ? ["virtio", "ide"] : ["virtio"] {
-      let title = "guest smp \(processors) \(interface)"
-      Progress.say("\(title): \(names.count) cases")
-      let image = try makeImage(names)
-      let log = Paths.output.appendingPathComponent("guest-\(processors)-\(interface).log")
-      let output = Paths.output.appendingPathComponent("guest-\(processors)-\(interface).tap")
-      try Data().write(to: output)
-      var machine = VirtualMachine(kernel: Paths.kernel, log: log)
-      machine.initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "/tests/run.sh"])
-      machine.processors = processors
-      machine.disks = [(image.path, interface)]
-      machine.persist = true
-      machine.interactive = false
-      machine.results = output
-      machine.commandLine = ["quiet", "root=/dev/" + (interface == "ide" ? "hda" : "vda")]
-      let console = Paths.output.appendingPathComponent("guest-\(processors)-\(interface).console")
-      let outcome = try await Shell.run(machine.arguments, log: console, timeout: timeout)
-      try? FileManager.default.removeItem(at: machine.initramfs!)
-      let text = (try? String(decoding: Data(contentsOf: output), as: UTF8.self)) ?? ""
-      try await judge(results, title, names, text, Ending.judge(outcome, log: log), log)
-      await results.check("\(title): the disk is clean for e2fsck") {
-        _ = try await Shell.capture(["e2fsck", "-fn", image.path], what: "e2fsck finds errors")
+  static func run(_ results: Results, processors: Int, timeout: Double, torture: Bool) async throws {
+    var cases = try shellCases()
+    var programs: [String: URL] = [:]
+    if let built = try await CPrograms.build() {
+      for program in built {
+        cases += try await CPrograms.cases(program)
+        programs[program.lastPathComponent] = program
       }
+    } else {
+      results.skip("guest smp \(processors): C cases", "no 32-bit gcc: apt-get install gcc-multilib libc6-dev-i386")
+    }
+    cases = cases.filter { results.selects($0.name) }
+    if cases.isEmpty { return }
+    if torture { for index in cases.indices { cases[index].limit *= 20 } }
+    for interface in processors == 1 ? ["virtio", "ide"] : ["virtio"] {
+      let boot = Boot(processors: processors, interface: interface, cases: cases, programs: programs, timeout: timeout, torture: torture)
+      try await boot.run(results)
+      if results.shouldStop { return }
+    }
+  }
+}
+
+/// One boot of the guest with a list of cases.
+private struct Boot {
+  var processors: Int
+  var interface: String
+  var cases: [GuestTests.Case]
+  var programs: [String: URL]
+  var timeout: Double
+  var torture: Bool
+
+  private var title: String { "guest smp \(processors) \(interface)" }
+  /// Several processors run the kernel that checks the order of its locks.
+  private var configuration: Builder.Configuration { processors > 1 ? .debug : .release }
+
+  func run(_ results: Results) async throws {
+    try await Builder.build(.kernel, configuration)
+    let image = try makeImage()
+    let prefix = "guest-\(processors)-\(interface)"
+    let log = try Paths.scratch(prefix + ".log")
+    let output = try Paths.scratch(prefix + ".tap")
+    let console = try Paths.scratch(prefix + ".console")
+    for file in [log, output] { try Data().write(to: file) }
+    let initramfs = try RootImage.makeInitramfs(command: ["/tests/caserunner"])
+    defer { try? FileManager.default.removeItem(at: initramfs) }
+    var machine = VirtualMachine(loader: .kernel(Paths.kernel(configuration), initramfs: initramfs), log: log)
+    machine.settings.processors = processors
+    machine.disks = [.init(file: image.path, interface: interface, snapshot: false)]
+    machine.interactive = false
+    machine.results = output
+    machine.commandLine = ["quiet", "root=/dev/" + (interface == "ide" ? "hda" : "vda")]
+    let outcome = try await Progress.step("\(title): \(cases.count) cases") {
+      try await Shell.run(machine.arguments, log: console, timeout: timeout)
+    }
+    let text = (try? String(decoding: Data(contentsOf: output), as: UTF8.self)) ?? ""
+    try await judge(results, text, Ending.judge(outcome, log: log), log)
+    await results.check("\(title): the disk is clean for e2fsck") {
+      try await Shell.capture(["e2fsck", "-fn", image.path], what: "e2fsck finds errors")
     }
   }
 
-  private static func makeImage(_ names: [String]) throws -> URL {
+  private func makeImage() throws -> URL {
     var extra = RootTree()
-    extra.add(RootEntry(path: "/tests/run.sh", kind: .file(folder.appendingPathComponent("run.sh")), mode: 0o755))
-    extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(folder.appendingPathComponent("lib.sh")), mode: 0o644))
-    extra.add(RootEntry(path: "/tests/list", kind: .data(Array((names.joined(separator: "\n") + "\n").utf8)), mode: 0o644))
-    for name in names {
-      extra.add(RootEntry(path: "/tests/\(name).sh", kind: .file(folder.appendingPathComponent(name + ".sh")), mode: 0o755))
+    extra.add(RootEntry(path: "/tests/caserunner", kind: .file(Paths.program("caserunner")), mode: 0o755))
+    extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(GuestTests.folder.appendingPathComponent("lib.sh")), mode: 0o644))
+    let list = cases.map { "\($0.limit) \($0.action)\n" }.joined()
+    extra.add(RootEntry(path: "/tests/list", kind: .data(Array(list.utf8)), mode: 0o644))
+    if torture { extra.add(RootEntry(path: "/tests/torture", kind: .data([]), mode: 0o644)) }
+    for item in cases where item.action.hasPrefix("sh ") {
+      extra.add(
+        RootEntry(path: "/tests/\(item.name).sh", kind: .file(GuestTests.folder.appendingPathComponent(item.name + ".sh")), mode: 0o755))
     }
-    return try RootImage.make(extra: extra, name: "guest.ext2")
+    for (name, url) in programs { extra.add(RootEntry(path: "/tests/c/\(name)", kind: .file(url), mode: 0o755)) }
+    return try RootImage.make(extra: extra, name: "guest-\(processors)-\(interface).ext2")
   }
 
   /// A short plan, silence, a panic or a timeout fail every case that did not report.
-  private static func judge(_ results: Results, _ title: String, _ names: [String], _ text: String, _ ending: Ending, _ log: URL)
-    async throws
-  {
+  private func judge(_ results: Results, _ text: String, _ ending: Ending, _ log: URL) async throws {
     var seen: Set<String> = []
     var detail: [String] = []
     for line in text.split(whereSeparator: \.isNewline).map(String.init) {
       if line.hasPrefix("# ") { detail.append(line) }
-      guard let match = line.firstMatch(of: /^(ok|not ok) \d+ - (\S+)/) else { continue }
-      let name = String(match.output.2)
-      seen.insert(name)
-      results.add("\(title): \(name)", passed: match.output.1 == "ok", detail.joined(separator: "\n"))
+      guard let match = line.firstMatch(of: /^(ok|not ok) \d+ - (.+)$/) else { continue }
+      let action = String(match.output.2)
+      guard let item = cases.first(where: { $0.action == action }) else { continue }
+      seen.insert(item.name)
+      results.add("\(title): \(item.name)", passed: match.output.1 == "ok", detail.joined(separator: "\n"))
       detail = []
     }
-    let missing = names.filter { !seen.contains($0) }
-    if !missing.isEmpty {
+    let missing = cases.map(\.name).filter { !seen.contains($0) }
+    guard missing.isEmpty else {
       let tail = Ending.tail(log)
-      let symbols = (try? await Symbolize.symbolize(tail)) ?? ""
-      let first = missing[0]
-      results.add("\(title): \(first)", passed: false, "no result (\(ending))\n\(tail)\n\(symbols)")
+      let symbols = (try? await Symbolize.symbolize(tail, kernel: Paths.kernel(configuration))) ?? ""
+      results.add("\(title): \(missing[0])", passed: false, "no result (\(ending))\n\(tail)\n\(symbols)")
       for name in missing.dropFirst() { results.add("\(title): \(name)", passed: false, "not reached") }
-    } else if case .powerOff(0) = ending {
-    } else {
-      results.add("\(title): clean power-off", passed: false, "\(ending)\n\(Ending.tail(log))")
+      return
+    }
+    if ending != .powerOff(status: 0) { results.add("\(title): clean power-off", passed: false, "\(ending)\n\(Ending.tail(log))") }
+  }
+}
+
+/// The C cases, built as static i386 programs.
+enum CPrograms {
+  private static var folder: URL { GuestTests.folder.appendingPathComponent("C") }
+
+  /// Builds what is older than its source; nil without a 32-bit C compiler.
+  static func build() async throws -> [URL]? {
+    let target = try Paths.scratch("c")
+    try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
+    let probe = try await Shell.run(["sh", "-c", "echo 'int main(){}' | gcc -m32 -static -x c -o \"$0\" - 2>/dev/null", target.path + "/.probe"])
+    guard probe.status == 0 else { return nil }
+    var result: [URL] = []
+    let header = folder.appendingPathComponent("test.h")
+    for file in try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() where file.hasSuffix(".c") {
+      let source = folder.appendingPathComponent(file)
+      let program = target.appendingPathComponent(String(file.dropLast(2)))
+      result.append(program)
+      if let made = modified(program), let changed = modified(source), let shared = modified(header), made > max(changed, shared) { continue }
+      try await Shell.capture(
+        ["gcc", "-m32", "-static", "-O1", "-g0", "-Wall", "-Werror", "-std=gnu17", "-pthread", "-o", program.path, source.path, "-lrt"],
+        what: "Tests/Guest/C/\(file) does not compile", code: ExitStatus.buildFailed)
+    }
+    return result
+  }
+
+  private static func modified(_ url: URL) -> Date? {
+    (try? FileManager.default.attributesOfItem(atPath: url.path))?[.modificationDate] as? Date
+  }
+
+  /// What a program says its cases are: it runs on this machine too.
+  static func cases(_ program: URL) async throws -> [GuestTests.Case] {
+    let family = program.lastPathComponent
+    let text = try await Shell.capture([program.path, "--list"], what: "\(family) does not list its cases")
+    return text.split(separator: "\n").compactMap { line in
+      let words = line.split(separator: " ")
+      guard words.count == 2, let limit = Int(words[1]) else { return nil }
+      return GuestTests.Case(name: "c/\(family)/\(words[0])", action: "c \(family) \(words[0])", limit: limit)
     }
   }
 }

@@ -3,6 +3,8 @@ import ImageKit
 
 /// Debian's unmodified i386 programs, run as a user would run them.
 enum ProgramTests {
+  static let names = ["programs: Debian's busybox and bash"]
+
   static func run(_ results: Results, timeout: Double) async throws {
     let folder: URL
     do { folder = try await Debian.unpack(["busybox-static", "bash-static"]) } catch let error as ToolError {
@@ -12,7 +14,7 @@ enum ProgramTests {
     var tree = RootTree()
     try tree.addTree(folder)
     tree.add(RootEntry(path: "/data", kind: .data(pseudoRandom(1 << 24)), mode: 0o644))
-    let image = Paths.output.appendingPathComponent("debian.ext2")
+    let image = try Paths.scratch("debian.ext2")
     try Ext2Image(time: 1_700_000_000, label: "debian", size: nil).write(tree, to: image.path)
     let sum = try await Shell.capture(
       ["sh", "-c", "debugfs -R 'cat /data' \"$0\" 2>/dev/null | md5sum | cut -c1-32", image.path], what: "md5sum"
@@ -36,21 +38,23 @@ enum ProgramTests {
       ("bash signals", bash, "trap 'echo caught' USR1; kill -USR1 $$; echo after", "caught\nafter"),
     ]
     for (name, shell, command, wanted) in cases {
-      let log = Paths.output.appendingPathComponent("programs.log")
-      let console = Paths.output.appendingPathComponent("programs.console")
-      var machine = VirtualMachine(kernel: Paths.kernel, log: log)
-      machine.initramfs = try RootImage.makeInitramfs(command: shell + [command])
-      machine.disks = [(image.path, "virtio")]
-      machine.interactive = false
-      machine.commandLine = ["quiet", "root=/dev/vda"]
-      let outcome = try await Shell.run(machine.arguments, log: console, timeout: timeout)
-      try? FileManager.default.removeItem(at: machine.initramfs!)
-      let text = ((try? String(decoding: Data(contentsOf: console), as: UTF8.self)) ?? "").replacingOccurrences(of: "\r", with: "")
-        .trimmingCharacters(in: .whitespacesAndNewlines)
-      let ending = Ending.judge(outcome, log: log)
-      var passed = text == wanted
-      if case .powerOff(0) = ending {} else { passed = false }
-      results.add("programs: \(name)", passed: passed, "wanted \(wanted), got \(text) (\(ending))")
+      await results.check("programs: \(name)") {
+        let initramfs = try RootImage.makeInitramfs(command: shell + [command])
+        defer { try? FileManager.default.removeItem(at: initramfs) }
+        let log = try Paths.scratch("programs.log")
+        let console = try Paths.scratch("programs.console")
+        var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: log)
+        machine.disks = [.init(file: image.path, interface: "virtio", snapshot: true)]
+        machine.interactive = false
+        machine.commandLine = ["quiet", "root=/dev/vda"]
+        let outcome = try await Shell.run(machine.arguments, log: console, timeout: timeout)
+        let text = String(decoding: try Data(contentsOf: console), as: UTF8.self).replacingOccurrences(of: "\r", with: "")
+          .trimmingCharacters(in: .whitespacesAndNewlines)
+        let ending = Ending.judge(outcome, log: log)
+        if text != wanted || ending != .powerOff(status: 0) {
+          throw ToolError("wanted \(wanted)", why: "got \(text) (\(ending))", hint: "")
+        }
+      }
     }
   }
 

@@ -3,11 +3,9 @@ import ImageKit
 
 /// The root file system and the initramfs that `run` and `test` boot.
 enum RootImage {
-  static var programs: [String] {
-    [
-      "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "df", "dmesg", "sleep", "uname", "wc",
-      "head", "poweroff", "true", "false",
-    ]
+  /// The folders of Sources/Userland/Programs.
+  static func programs() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: Paths.inTop("Sources/Userland/Programs").path).sorted()
   }
 
   static func time() -> Int64 { Int64(ProcessInfo.processInfo.environment["SOURCE_DATE_EPOCH"] ?? "") ?? 1_700_000_000 }
@@ -16,7 +14,7 @@ enum RootImage {
   static func tree() throws -> RootTree {
     var tree = RootTree()
     try tree.addTree(Paths.inTop("rootfs"))
-    for name in programs where FileManager.default.fileExists(atPath: Paths.program(name).path) {
+    for name in try programs() where FileManager.default.fileExists(atPath: Paths.program(name).path) {
       let folder = name == "init" || name == "poweroff" ? "/sbin/" : "/bin/"
       tree.add(RootEntry(path: folder + name, kind: .file(Paths.program(name)), mode: 0o755))
     }
@@ -27,8 +25,7 @@ enum RootImage {
 
   /// The root image, made anew when something in it is newer.
   static func make(extra: RootTree? = nil, name: String = "root.ext2") throws -> URL {
-    try FileManager.default.createDirectory(at: Paths.output, withIntermediateDirectories: true)
-    let target = Paths.output.appendingPathComponent(name)
+    let target = try Paths.scratch(name)
     var tree = try tree()
     for entry in extra?.sorted ?? [] where entry.path != "/" { tree.add(entry) }
     try Ext2Image(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
@@ -37,7 +34,6 @@ enum RootImage {
 
   /// What every boot gets beside its root: init, which mounts the root and runs the command.
   static func makeInitramfs(command: [String]?) throws -> URL {
-    try FileManager.default.createDirectory(at: Paths.output, withIntermediateDirectories: true)
     var tree = RootTree()
     tree.add(RootEntry(path: "/init", kind: .file(Paths.program("init")), mode: 0o755))
     for folder in ["/dev", "/proc", "/root", "/tmp"] { tree.add(RootEntry(path: folder, kind: .directory, mode: 0o755)) }
@@ -46,7 +42,7 @@ enum RootImage {
       // One word a NUL-terminated string: no quoting rules.
       tree.add(RootEntry(path: "/command", kind: .data(command.flatMap { Array($0.utf8) + [0] }), mode: 0o644))
     }
-    let target = Paths.output.appendingPathComponent("initramfs-\(ProcessInfo.processInfo.processIdentifier).cpio")
+    let target = try Paths.scratch("initramfs-\(ProcessInfo.processInfo.processIdentifier).cpio")
     try Data(CpioArchive.make(tree)).write(to: target)
     return target
   }

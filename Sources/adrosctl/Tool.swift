@@ -1,36 +1,7 @@
 import ArgumentParser
 import Foundation
-import Subprocess
-
-#if canImport(System)
-  import System
-#else
-  import SystemPackage
-#endif
-
-/// Exit codes of every command.
-enum Exit {
-  static let testsFailed: Int32 = 1
-  static let buildFailed: Int32 = 2
-  static let kernelPanic: Int32 = 3
-  static let timeout: Int32 = 4
-  static let usage: Int32 = 64
-  static let missingTool: Int32 = 69
-}
-
-/// An error as the user sees it: what failed, why, what to type next.
-struct ToolError: Error {
-  var what: String
-  var why: String
-  var hint: String
-  var code: Int32
-  init(_ what: String, why: String, hint: String, code: Int32 = 1) {
-    self.what = what
-    self.why = why
-    self.hint = hint
-    self.code = code
-  }
-}
+import ImageKit
+import Synchronization
 
 /// Where things are.
 enum Paths {
@@ -40,102 +11,90 @@ enum Paths {
   }
   static func inTop(_ path: String) -> URL { top.appendingPathComponent(path) }
   static var output: URL { inTop(".build-images") }
-  static var kernel: URL { inTop(".build-kernel-i686/i686-unknown-none-elf/release/adros") }
+  static var configurations: URL { inTop("configs") }
+  static var kernel: URL { kernel(.release) }
+  static func kernel(_ configuration: Builder.Configuration) -> URL {
+    inTop(".build-kernel-i686\(configuration == .debug ? "-debug" : "")/i686-unknown-none-elf/release/adros")
+  }
   static func program(_ name: String) -> URL { inTop(".build-userland-i686/i686-unknown-none-elf/release/" + name) }
+
+  /// A file below the output folder, which exists then.
+  static func scratch(_ name: String) throws -> URL {
+    try FileManager.default.createDirectory(at: output, withIntermediateDirectories: true)
+    return output.appendingPathComponent(name)
+  }
 }
 
-/// Progress on stderr, plain off a terminal.
+/// Colours and progress on stderr: plain off a terminal.
 enum Progress {
-  static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+  private static var isTerminal: Bool { isatty(2) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb" }
+  private static var hasColour: Bool {
+    let environment = ProcessInfo.processInfo.environment
+    if environment["FORCE_COLOR"].map({ !$0.isEmpty && $0 != "0" }) == true { return true }
+    return isTerminal && environment["NO_COLOR"].map(\.isEmpty) ?? true
+  }
+
+  static func say(_ text: String) { write(text + "\n") }
+  private static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+
+  /// `text` in a colour (31 red, 32 green, 33 yellow), where colours are wanted.
+  static func coloured(_ text: String, _ colour: Int) -> String { hasColour ? "\u{1B}[\(colour)m\(text)\u{1B}[0m" : text }
+
+  /// Runs one step of `total`. On a terminal a bar shows after a second how far `log` says it is; off one there is a line at the end.
+  static func step<Result: Sendable>(
+    _ name: String, _ number: Int = 1, of total: Int = 1, log: URL? = nil, _ body: () async throws -> Result
+  ) async throws -> Result {
+    let start = Date()
+    let prefix = total > 1 ? "[\(number)/\(total)] " : ""
+    let ticker: Task<Void, Never>? =
+      isTerminal
+      ? Task {
+        try? await Task.sleep(for: .seconds(1))
+        while !Task.isCancelled {
+          let elapsed = Int(Date().timeIntervalSince(start))
+          write("\r\u{1B}[K\(prefix)\(name) \(bar(log)) \(elapsed)s")
+          try? await Task.sleep(for: .milliseconds(200))
+        }
+      } : nil
+    defer {
+      ticker?.cancel()
+      if isTerminal { write("\r\u{1B}[K") }
+    }
+    let result = try await body()
+    ticker?.cancel()
+    await ticker?.value
+    if isTerminal { write("\r\u{1B}[K") }
+    say("\(prefix)\(name) … \(coloured("ok", 32)) \(String(format: "%.1f", Date().timeIntervalSince(start)))s")
+    return result
+  }
+
+  /// A bar from the last `[done/all]` that SwiftPM printed.
+  private static func bar(_ log: URL?) -> String {
+    guard let log, let data = try? Data(contentsOf: log) else { return "…" }
+    let tail = String(decoding: data.suffix(4096), as: UTF8.self)
+    guard let match = tail.matches(of: /\[(\d+)\/(\d+)\]/).last, let done = Int(match.output.1), let all = Int(match.output.2), all > 0
+    else { return "…" }
+    let filled = min(20, done * 20 / all)
+    return "[" + String(repeating: "#", count: filled) + String(repeating: "-", count: 20 - filled) + "]"
+  }
 }
 
-/// Running other programs.
-enum Shell {
-  struct Outcome {
-    var status: Int32
-    var timedOut: Bool
-  }
+/// -n and -v, which every command that runs others has.
+struct Tracing: ParsableArguments {
+  @Flag(name: [.short, .long], help: "Print what would run, correctly quoted, and do nothing.") var dryRun = false
+  @Flag(name: [.short, .long], help: "Print what is run.") var verbose = false
 
-  /// A command as somebody would type it.
-  static func quoted(_ command: [String]) -> String {
-    command.map { word in
-      word.allSatisfy { $0.isLetter || $0.isNumber || "-_./=,:+@%".contains($0) } && !word.isEmpty
-        ? word : "'" + word.replacingOccurrences(of: "'", with: "'\\''") + "'"
-    }.joined(separator: " ")
-  }
-
-  /// Runs a command; its output goes to `log` if given, else to ours. Its input is ours, or nothing with a log.
-  static func run(_ command: [String], environment: [String: String] = [:], log: URL? = nil, timeout: Double? = nil) async throws
-    -> Outcome
-  {
-    let outcome: Outcome? = try await withThrowingTaskGroup(of: Outcome?.self) { group in
-      group.addTask { try await start(command, environment, log) }
-      if let timeout {
-        group.addTask {
-          try await Task.sleep(for: .seconds(timeout))
-          return nil
-        }
-      }
-      let first = try await group.next()!
-      group.cancelAll()
-      return first
-    }
-    return outcome ?? Outcome(status: -1, timedOut: true)
-  }
-
-  private static func start(_ command: [String], _ environment: [String: String], _ log: URL?) async throws -> Outcome? {
-    var updates: [Environment.Key: String?] = [:]
-    for (key, value) in environment { updates[Environment.Key(stringLiteral: key)] = value }
-    let settings = Environment.inherit.updating(updates)
-    do {
-      let status: TerminationStatus
-      if let log {
-        let file = try FileDescriptor.open(
-          FilePath(log.path), .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite, .groupRead, .otherRead])
-        defer { try? file.close() }
-        status = try await Subprocess.run(
-          .name(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: settings, input: .none,
-          output: .fileDescriptor(file, closeAfterSpawningProcess: false),
-          error: .fileDescriptor(file, closeAfterSpawningProcess: false)
-        ).terminationStatus
-      } else {
-        status = try await Subprocess.run(
-          .name(command[0]), arguments: Arguments(Array(command.dropFirst())), environment: settings,
-          input: .fileDescriptor(.standardInput, closeAfterSpawningProcess: false),
-          output: .fileDescriptor(.standardOutput, closeAfterSpawningProcess: false),
-          error: .fileDescriptor(.standardError, closeAfterSpawningProcess: false)
-        ).terminationStatus
-      }
-      switch status {
-      case .exited(let code): return Outcome(status: Int32(code), timedOut: false)
-      case .signaled(let signal): return Outcome(status: 128 + Int32(signal), timedOut: false)
-      }
-    } catch is CancellationError { return nil }
-  }
-
-  /// Runs a command quietly and answers its output; a failure shows it.
-  static func capture(_ command: [String], environment: [String: String] = [:], what: String, code: Int32 = 1) async throws -> String {
-    let log = FileManager.default.temporaryDirectory.appendingPathComponent("adrosctl-\(UUID().uuidString).log")
-    defer { try? FileManager.default.removeItem(at: log) }
-    let outcome = try await run(command, environment: environment, log: log)
-    let text = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
-    if outcome.status != 0 {
-      let tail = text.split(separator: "\n").suffix(40).joined(separator: "\n")
-      throw ToolError(what, why: "status \(outcome.status)\n\(tail)", hint: quoted(command), code: code)
-    }
-    return text
+  /// Prints the command if asked; answers whether to run it.
+  func announce(_ command: [String]) -> Bool {
+    if dryRun { print(Shell.quoted(command)) } else if verbose { Progress.say("+ " + Shell.quoted(command)) }
+    return !dryRun
   }
 }
 
 /// Turns our errors into three lines and an exit code.
 func reporting(_ body: () async throws -> Void) async throws {
   do { try await body() } catch let error as ToolError {
-    Progress.say("error: \(error.what)\n  because: \(error.why)\n  try: \(error.hint)")
+    Progress.say("\(Progress.coloured("error:", 31)) \(error.what)\n  because: \(error.why)\n  try: \(error.hint)")
     throw ExitCode(error.code)
-  } catch let error as ImageErrorProtocol {
-    Progress.say("error: \(error.text)")
-    throw ExitCode(1)
   }
 }
-
-protocol ImageErrorProtocol: Error { var text: String { get } }

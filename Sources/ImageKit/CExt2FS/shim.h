@@ -8,3 +8,8 @@ static inline void shim_set_now(ext2_filsys fs, time_t now) { fs->now = now; }
 static inline errcode_t shim_file_open(ext2_filsys fs, ext2_ino_t ino, ext2_file_t *out) {
     return ext2fs_file_open(fs, ino, EXT2_FILE_WRITE, out);
 }
+static inline errcode_t shim_file_open_to_read(ext2_filsys fs, ext2_ino_t ino, ext2_file_t *out) {
+    return ext2fs_file_open(fs, ino, 0, out);
+}
+static inline uint8_t shim_entry_length(const struct ext2_dir_entry *entry) { return (uint8_t)(entry->name_len & 0xff); }
+static inline const char *shim_entry_name(const struct ext2_dir_entry *entry) { return entry->name; }

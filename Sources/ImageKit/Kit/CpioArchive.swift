@@ -13,12 +13,9 @@ public enum CpioArchive {
       var device: (UInt32, UInt32) = (0, 0)
       switch entry.kind {
       case .directory: type = 0o40000
-      case .file(let url):
+      case .file, .data:
         type = 0o100000
-        content = [UInt8](try Data(contentsOf: url))
-      case .data(let bytes):
-        type = 0o100000
-        content = bytes
+        content = try entry.content()
       case .link(let target):
         type = 0o120000
         content = Array(target.utf8)

@@ -19,20 +19,17 @@ public struct Ext2Image {
   private func check(_ code: errcode_t, _ what: String) throws {
     if code == 0 { return }
     if code == EXT2_ET_BLOCK_ALLOC_FAIL || code == EXT2_ET_INODE_ALLOC_FAIL {
-      throw ImageError(what, why: "the image is full", hint: "--size auto")
+      throw ToolError(what, why: "the image is full", hint: "--size auto")
     }
-    throw ImageError(what, why: String(cString: error_message(code)), hint: "check the path and the free space on the host")
+    throw ToolError(what, why: String(cString: error_message(code)), hint: "check the path and the free space on the host")
   }
 
   /// Bytes and inodes that the entries need.
   static func needs(_ entries: [RootEntry]) throws -> (bytes: UInt64, inodes: UInt32) {
     var blocks: UInt64 = 0
     for entry in entries {
-      var length: UInt64 = 0
+      var length = UInt64(try entry.contentSize())
       switch entry.kind {
-      case .file(let url):
-        length = (try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? NSNumber)?.uint64Value ?? 0
-      case .data(let bytes): length = UInt64(bytes.count)
       case .directory: length = blockSize
       case .link(let target): length = target.utf8.count >= 60 ? blockSize : 0
       default: break
@@ -52,24 +49,10 @@ public struct Ext2Image {
     let minimum = needs.bytes + UInt64(needs.inodes) * 256 + (1 << 20)
     let total = size ?? max(8 << 20, (minimum + minimum / 4 + (4 << 20)) & ~0xFFFFF)
     if total < minimum {
-      throw ImageError(
+      throw ToolError(
         "the files do not fit into \(path)", why: "they need \(minimum >> 20) MiB, --size gives \(total >> 20) MiB", hint: "--size auto")
     }
-    let temporary = path + ".partial"
-    do {
-      try? FileManager.default.removeItem(atPath: temporary)
-      guard FileManager.default.createFile(atPath: temporary, contents: nil), let handle = FileHandle(forWritingAtPath: temporary)
-      else { throw ImageError("cannot create \(temporary)", why: String(cString: strerror(errno)), hint: "-o another path") }
-      try handle.truncate(atOffset: total)
-      try handle.close()
-      try fill(temporary, entries, total, inodes: needs.inodes)
-      if rename(temporary, path) != 0 {
-        throw ImageError("cannot replace \(path)", why: String(cString: strerror(errno)), hint: "-o another path")
-      }
-    } catch {
-      try? FileManager.default.removeItem(atPath: temporary)
-      throw error
-    }
+    try OutputFile.write(path, size: total) { temporary in try fill(temporary, entries, total, inodes: needs.inodes) }
   }
 
   private func fill(_ path: String, _ entries: [RootEntry], _ total: UInt64, inodes: UInt32) throws {
@@ -84,7 +67,7 @@ public struct Ext2Image {
     parameters.s_feature_ro_compat = UInt32(EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE)
     var handle: ext2_filsys?
     try check(ext2fs_initialize(path, 0, &parameters, shim_unix_manager(), &handle), "cannot lay out \(path)")
-    guard let fs = handle else { throw ImageError("cannot lay out \(path)", why: "no file system came back", hint: "report this") }
+    guard let fs = handle else { throw ToolError("cannot lay out \(path)", why: "no file system came back", hint: "report this") }
     do {
       shim_set_now(fs, time_t(time))
       setIdentity(fs)
@@ -106,20 +89,12 @@ public struct Ext2Image {
 
   /// UUID and hash seed follow from the label and the time, so that equal inputs give equal images.
   private func setIdentity(_ fs: ext2_filsys) {
-    var state: UInt64 = 0xCBF2_9CE4_8422_2325
-    for byte in label.utf8 { state = (state ^ UInt64(byte)) &* 0x100_0000_01B3 }
-    state ^= UInt64(bitPattern: time)
-    func next() -> UInt8 {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return UInt8(truncatingIfNeeded: state >> 33)
-    }
+    var identity = IdentityGenerator(label: label, time: time)
     let superblock = fs.pointee.super!
     withUnsafeMutableBytes(of: &superblock.pointee.s_uuid) { bytes in
-      for index in bytes.indices { bytes[index] = next() }
-      bytes[6] = bytes[6] & 0x0F | 0x40
-      bytes[8] = bytes[8] & 0x3F | 0x80
+      for (index, byte) in identity.uuid().enumerated() { bytes[index] = byte }
     }
-    withUnsafeMutableBytes(of: &superblock.pointee.s_hash_seed) { for index in $0.indices { $0[index] = next() } }
+    withUnsafeMutableBytes(of: &superblock.pointee.s_hash_seed) { for index in $0.indices { $0[index] = identity.next() } }
     withUnsafeMutableBytes(of: &superblock.pointee.s_volume_name) { bytes in
       for (index, byte) in label.utf8.prefix(16).enumerated() { bytes[index] = byte }
     }
@@ -145,7 +120,7 @@ public struct Ext2Image {
       let name = (entry.path as NSString).lastPathComponent
       let parentPath = (entry.path as NSString).deletingLastPathComponent
       guard let parent = directories[parentPath] else {
-        throw ImageError("cannot add \(entry.path)", why: "\(parentPath) is no directory", hint: "check the tree and the table")
+        throw ToolError("cannot add \(entry.path)", why: "\(parentPath) is no directory", hint: "check the tree and the table")
       }
       if name == "lost+found", parent == 2 { return }
       switch entry.kind {
@@ -160,8 +135,7 @@ public struct Ext2Image {
         var number: ext2_ino_t = 0
         try image.check(ext2fs_lookup(fs, parent, name, Int32(name.utf8.count), nil, &number), "cannot find \(entry.path) again")
         try setAttributes(number, mode: 0o120777, owner: entry.owner, group: entry.group)
-      case .file(let url): try addFile(entry, parent, name, [UInt8](try Data(contentsOf: url, options: .mappedIfSafe)))
-      case .data(let bytes): try addFile(entry, parent, name, bytes)
+      case .file, .data: try addFile(entry, parent, name, try entry.content())
       case .character(let major, let minor):
         try addNode(entry, parent, name, type: 0o20000, fileType: EXT2_FT_CHRDEV, device: (major, minor))
       case .block(let major, let minor):

@@ -25,19 +25,24 @@ public struct RootEntry: Sendable {
     self.owner = owner
     self.group = group
   }
-}
 
-/// What went wrong, why, and what to do: three lines for the user.
-public struct ImageError: Error, CustomStringConvertible {
-  public var what: String
-  public var why: String
-  public var hint: String
-  public init(_ what: String, why: String, hint: String) {
-    self.what = what
-    self.why = why
-    self.hint = hint
+  /// Bytes of a file's content; 0 for everything else.
+  func contentSize() throws -> Int {
+    switch kind {
+    case .file(let url): (try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? NSNumber)?.intValue ?? 0
+    case .data(let bytes): bytes.count
+    default: 0
+    }
   }
-  public var description: String { "\(what)\n  because: \(why)\n  try: \(hint)" }
+
+  /// A file's content.
+  func content() throws -> [UInt8] {
+    switch kind {
+    case .file(let url): [UInt8](try Data(contentsOf: url, options: .mappedIfSafe))
+    case .data(let bytes): bytes
+    default: []
+    }
+  }
 }
 
 /// A set of entries by path; later ones replace earlier ones.
@@ -50,13 +55,16 @@ public struct RootTree: Sendable {
   /// All entries, parents before children, in byte order.
   public var sorted: [RootEntry] { entries.values.sorted { Array($0.path.utf8).lexicographicallyPrecedes(Array($1.path.utf8)) } }
 
+  /// The content of a file in the tree; empty when there is none.
+  public func content(of path: String) throws -> [UInt8] { try entries[path]?.content() ?? [] }
+
   public func contains(_ path: String) -> Bool { entries[path] != nil }
 
   /// Adds a folder's content with the modes it has; everything belongs to root.
   public mutating func addTree(_ folder: URL, at prefix: String = "") throws {
     let manager = FileManager.default
     guard let names = try? manager.contentsOfDirectory(atPath: folder.path) else {
-      throw ImageError("cannot read the tree \(folder.path)", why: "it is no folder that can be listed", hint: "check --tree")
+      throw ToolError("cannot read the tree \(folder.path)", why: "it is no folder that can be listed", hint: "check --tree")
     }
     for name in names {
       let url = folder.appendingPathComponent(name)
@@ -80,8 +88,8 @@ public struct RootTree: Sendable {
     for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
       let words = line.split(separator: " ").map(String.init)
       if words.isEmpty || words[0].hasPrefix("#") { continue }
-      func bad(_ why: String) -> ImageError {
-        ImageError("\(name):\(index + 1): \(line)", why: why, hint: "PATH TYPE MODE UID GID [MAJOR MINOR | TARGET]")
+      func bad(_ why: String) -> ToolError {
+        ToolError("\(name):\(index + 1): \(line)", why: why, hint: "PATH TYPE MODE UID GID [MAJOR MINOR | TARGET]")
       }
       guard words.count >= 5, words[0].hasPrefix("/") else { throw bad("a line has a path and four more fields") }
       guard let mode = UInt32(words[2], radix: 8), let owner = UInt32(words[3]), let group = UInt32(words[4]) else {

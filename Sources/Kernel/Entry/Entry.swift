@@ -45,7 +45,10 @@ private func leave(_ frame: UserFrame) {
       Scheduler.yield()
       continue
     }
-    if !PendingWork.isDue { return }
+    if !PendingWork.isDue {
+      unsafe percpu_set_inside_call(0)
+      return
+    }
     unsafe interrupts_enable()
     if PendingWork.handle(frame) { Scheduler.exitCurrent() }
   }

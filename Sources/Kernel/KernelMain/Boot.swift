@@ -99,7 +99,7 @@ enum RootMount {
       Panic.stop("no root file system")
     }
     do throws(Errno) {
-      let fileSystem = try Ext2FS(node, readOnly: line.readOnly)
+      let fileSystem = try mountRoot(node, line)
       let mount = Mount(fileSystem, source: name, flags: line.readOnly ? MountFlags.readOnly : 0)
       Mounts.replaceRoot(mount)
       return Path(mount: mount, dentry: mount.root)
@@ -107,6 +107,15 @@ enum RootMount {
       log("boot: the root file system cannot be mounted: errno \(error.rawValue)")
       Panic.stop("no root file system")
     }
+  }
+
+  /// `rootfstype=` lists the kinds to try; ext2 without it.
+  private static func mountRoot(_ node: BlockNode, _ line: CommandLine) throws(Errno) -> any FileSystem {
+    var failure = Errno.operationNotSupportedByDevice
+    for type in (line.rootType ?? Array("ext2".utf8)).split(separator: 44) {
+      do throws(Errno) { return try FileSystemTypes.make(Array(type), on: node.inode, readOnly: line.readOnly) } catch { failure = error }
+    }
+    throw failure
   }
 
   private static func find(_ name: [UInt8]) -> BlockNode? {
@@ -142,20 +151,45 @@ enum RootMount {
 
 /// Terminals and the simple devices.
 enum DeviceSetup {
+  /// `console=` may be given several times: the kernel's log goes to all of them, /dev/console is the last.
   static func run(_ line: CommandLine) throws(Errno) {
     SimpleDevice.registerAll()
     DeviceRegistry.register("tty", major: 5, minor: 0, mode: 0o666, CurrentTerminal())
-    var consoles: [any Device] = []
+    var terminals: [(name: String, device: any Device)] = serialTerminals()
+    if line.consoles.contains(where: { $0.starts(with: Array("tty".utf8)) && !$0.starts(with: Array("ttyS".utf8)) }) {
+      terminals.append(("tty0", screenTerminal(logging: !line.quiet)))
+    }
+    var console = terminals.first?.device
+    for name in line.consoles {
+      let wanted = name == Array("tty1".utf8) || name == Array("tty".utf8) ? Array("tty0".utf8) : name
+      if let found = terminals.first(where: { Array($0.name.utf8) == wanted }) { console = found.device }
+    }
+    guard let console else { return }
+    DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, console)
+  }
+
+  private static func serialTerminals() -> [(name: String, device: any Device)] {
+    var result: [(name: String, device: any Device)] = []
     for (index, base) in [UInt16(0x3F8), 0x2F8, 0x3E8, 0x2E8].enumerated() {
       guard let port = SerialPort(base: base) else { continue }
       let terminal = TerminalDevice(DeviceNumber(major: 4, minor: UInt32(64 + index)), outputs: [port])
       port.attach(terminal, line: index & 1 == 0 ? 4 : 3)
       DeviceRegistry.register("ttyS\(index)", major: 4, minor: UInt32(64 + index), mode: 0o620, terminal)
-      consoles.append(terminal)
+      result.append(("ttyS\(index)", terminal))
     }
-    guard let console = consoles.first else { return }
-    DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, console)
+    return result
   }
+
+  /// The text screen and the keyboard.
+  private static func screenTerminal(logging: Bool) -> any Device {
+    let screen = VGAText()
+    let terminal = TerminalDevice(DeviceNumber(major: 4, minor: 1), outputs: [screen])
+    for minor in UInt32(0)...1 { DeviceRegistry.register("tty\(minor)", major: 4, minor: minor, mode: 0o620, terminal) }
+    keyboard.set(Keyboard(terminal))
+    if logging { KernelLog.screen.set(screen) }
+    return terminal
+  }
+  private static let keyboard = BootCell<Keyboard>()
 }
 
 /// Unpacks the boot modules into the root.
@@ -225,7 +259,8 @@ enum InitramfsUnpacker {
 enum FirstProcess {
   static func start(root: Path, _ line: CommandLine) throws(Errno) {
     let task = try Process.makeFirst(root: root)
-    let candidates = line.ramdiskInit.map { [$0] } ?? ["/init", "/sbin/init", "/bin/sh"].map { Array($0.utf8) }
+    let usual = ["/init", "/sbin/init", "/etc/init", "/bin/init", "/bin/sh"].map { Array($0.utf8) }
+    let candidates = line.ramdiskInit.map { [$0] } ?? (line.initPath.map { [$0] } ?? []) + usual
     task.process.launch(task, candidates: candidates, arguments: line.initArguments, environment: line.initEnvironment)
   }
 }

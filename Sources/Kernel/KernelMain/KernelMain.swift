@@ -20,7 +20,7 @@ public func kernelMain() {
   Machine.startMemory()
   let line = CommandLine(Machine.boot.commandLine, hasProgramName: Machine.bootedByMultiboot1)
   EarlyConsole.setSerial(!line.quiet)
-  log("AdrOS in Swift, \(Frames.totalCount / 256) MiB of memory")
+  log("AdrOS in Swift, Multiboot \(Machine.bootedByMultiboot1 ? 1 : 2), \(Frames.totalCount / 256) MiB of memory")
   Clock.readRTC()
   Random.start()
   Machine.startInterrupts(apic: !line.noAPIC)

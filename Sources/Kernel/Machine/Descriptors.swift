@@ -27,7 +27,7 @@ enum Descriptors {
     let tss = base + UInt32(PERCPU_TSS)
     let doubleFault = base + UInt32(PERCPU_DOUBLE_FAULT_TSS)
     unsafe setGate(cpu, 16, segment(base: tss, limit: 103, access: 0x89, flags: 0))
-    unsafe setGate(cpu, 18, segment(base: base, limit: 527, access: 0x92, flags: 4))
+    unsafe setGate(cpu, 18, segment(base: base, limit: UInt32(MemoryLayout<percpu>.size) - 1, access: 0x92, flags: 4))
     unsafe setGate(cpu, 31, segment(base: doubleFault, limit: 103, access: 0x89, flags: 0))
     unsafe cpu.pointee.tss.ss0 = UInt32(KERNEL_DS)
     unsafe cpu.pointee.tss.iomap = 104

@@ -62,6 +62,12 @@ public enum Frames {
     locked { unsafe allocator.allocate(order: order).map { Frame($0) } }
   }
 
+  /// Frames that only the kernel's own structures may use: what frees memory must not run out of it.
+  public static var reserve: UInt32 { min(max(totalCount / 64, 64), 1024) }
+
+  /// One frame for a program's or a file's page; nil when only the reserve is left.
+  public static func allocateUnreserved() -> Frame? { freeCount > reserve ? allocate() : nil }
+
   /// One frame of zeroes.
   public static func allocateZeroed() -> Frame? {
     guard let frame = allocate() else { return nil }

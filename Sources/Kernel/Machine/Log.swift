@@ -82,9 +82,9 @@ public enum KernelLog {
 }
 
 /// A screen that shows the log.
-public class LogScreen {
+open class LogScreen {
   public init() {}
-  public func put(_ byte: UInt8) {}
+  open func put(_ byte: UInt8) {}
 }
 
 /// Writes one line to the kernel log.

@@ -32,6 +32,8 @@ public enum KernelSpace {
   nonisolated(unsafe) private static var nextMMIO: UInt32 = 0xF800_0000
   nonisolated(unsafe) private static var nextStack: UInt32 = 0xF000_0000
   nonisolated(unsafe) private static var freeStacks: UInt32 = 0
+  /// Places for stacks whose frames were given back.
+  nonisolated(unsafe) private static var bareStacks: [UInt32] = []
 
   /// Replaces the boot mapping: text read-execute, rodata read, the rest no-execute.
   static func start() {
@@ -132,9 +134,10 @@ public enum KernelSpace {
   /// The size of a kernel stack; a guard page lies below it.
   public static let stackSize: UInt32 = 16384
 
-  /// A kernel stack: its top. Freed stacks are reused with their frames.
+  /// A kernel stack: its top. Freed stacks are reused with their frames; nil when memory is exhausted.
   public static func allocateStack() -> UInt32? {
-    // SAFETY: as in mapDevice; the free list is threaded through the stacks' top words.
+    // SAFETY: as in mapDevice; the lists are threaded through the stacks' top words, and through `bareStacks` for those
+    // without frames.
     let flags = unsafe interrupts_save()
     lock.acquire()
     defer {
@@ -146,16 +149,37 @@ public enum KernelSpace {
       unsafe freeStacks = UnsafePointer<UInt32>(bitPattern: UInt(top - 4))!.pointee
       return top
     }
-    let start = unsafe nextStack
-    guard start < 0xF7FF_0000 else { return nil }
-    for page in 1...(stackSize >> 12) {
-      guard let frame = Frames.allocate() else { return nil }
-      unsafe pte_write(
-        entryAddress(start + page << 12),
-        frame.address | PageBits.present | PageBits.writable | PageBits.global | PageBits.noExecute)
+    let start: UInt32
+    if let bare = unsafe bareStacks.popLast() {
+      start = bare
+    } else {
+      start = unsafe nextStack
+      guard start < 0xF7FF_0000 else { return nil }
+      unsafe nextStack = start + stackSize + 4096
     }
-    unsafe nextStack = start + stackSize + 4096
+    guard mapStack(start) else {
+      unsafe bareStacks.append(start)
+      return nil
+    }
     return start + stackSize + 4096
+  }
+
+  /// Frames for the pages above the guard; all or none. They are not global, so that loading CR3 forgets them.
+  private static func mapStack(_ start: UInt32) -> Bool {
+    let pages = stackSize >> 12
+    var frames: InlineArray<8, Frame> = .init(repeating: Frame(0))
+    for page in 0..<pages {
+      guard let frame = Frames.allocate() else {
+        for other in 0..<page { Frames.release(frames[Int(other)]) }
+        return false
+      }
+      frames[Int(page)] = frame
+    }
+    for page in 0..<pages {
+      let bits = frames[Int(page)].address | PageBits.present | PageBits.writable
+      unsafe pte_write(entryAddress(start + (page + 1) << 12), bits | PageBits.noExecute)
+    }
+    return true
   }
 
   public static func freeStack(top: UInt32) {
@@ -166,6 +190,41 @@ public enum KernelSpace {
     unsafe freeStacks = top
     lock.release()
     unsafe interrupts_restore(flags)
+  }
+
+  /// Gives the frames of unused stacks back: memory is short.
+  public static func trimStacks() {
+    // SAFETY: stacks on the free list belong to nobody; their frames go only when no CPU can have a translation left.
+    enterPreemptionOff()
+    while true {
+      let flags = unsafe interrupts_save()
+      lock.acquire()
+      let top = unsafe freeStacks
+      if top == 0 {
+        lock.release()
+        unsafe interrupts_restore(flags)
+        break
+      }
+      unsafe freeStacks = UnsafePointer<UInt32>(bitPattern: UInt(top - 4))!.pointee
+      let start = top - stackSize - 4096
+      var frames: InlineArray<8, Frame> = .init(repeating: Frame(0))
+      for page in 0..<(stackSize >> 12) {
+        let entry = entryAddress(start + (page + 1) << 12)
+        frames[Int(page)] = unsafe Frame(UInt32(truncatingIfNeeded: (pte_read(entry) & PageBits.addressMask) >> 12))
+        unsafe pte_write(entry, 0)
+      }
+      lock.release()
+      unsafe interrupts_restore(flags)
+      unsafe cr3_write(cr3_read())
+      TLB.flush(cpus: Processors.mask)
+      for page in 0..<(stackSize >> 12) { Frames.release(frames[Int(page)]) }
+      let again = unsafe interrupts_save()
+      lock.acquire()
+      unsafe bareStacks.append(start)
+      lock.release()
+      unsafe interrupts_restore(again)
+    }
+    leavePreemptionOff()
   }
 
   /// Whether an address is in a guard page of the stack area.

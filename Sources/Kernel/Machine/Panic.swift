@@ -68,6 +68,12 @@ public enum Panic {
   }
 }
 
+/// Checked kernels: two locks in the wrong order would deadlock some day.
+@c(lock_order_violation)
+public func lockOrderViolation(_ held: UInt8, _ wanted: UInt8) -> Never {
+  Panic.stop("lock of rank \(wanted) taken while holding rank \(held)")
+}
+
 /// Ending the machine.
 public enum Power {
   /// QEMU's isa-debug-exit: the emulator's status is (code << 1) | 1.

@@ -46,6 +46,14 @@ public enum Processors {
     }
   }
 
+  /// A bit for every CPU that has started.
+  static var mask: UInt32 { UInt32(truncatingIfNeeded: (UInt64(1) << UInt64(count)) - 1) }
+
+  /// How many CPUs run a user thread inside the kernel at this moment.
+  public static var insideCalls: Int {
+    (0..<count).reduce(0) { $0 + (unsafe cpuBlock($1).pointee.inside_call != 0 ? 1 : 0) }
+  }
+
   /// CPUID's vendor string.
   public static var vendor: [UInt8] {
     let leaf = unsafe cpuid(0, 0)

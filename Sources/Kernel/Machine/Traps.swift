@@ -11,7 +11,9 @@ public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) {
     unsafe pageFault(frame, fromUser: fromUser)
   } else if vector >= 32 {
     enterPreemptionOff()
+    let base = LockOrder.enterInterrupt()
     Interrupts.dispatch(vector)
+    LockOrder.leaveInterrupt(base)
     unsafe preempt_enable_quiet()
   } else if vector == 2 {
     Panic.nonMaskableInterrupt(unsafe frame.pointee.eip, unsafe frame.pointee.ebp)

@@ -18,6 +18,7 @@ public final class ProcFS: FileSystem {
       case tasks(Int32)
       case system
       case systemKernel
+      case systemMemory
     }
     let kind: Kind
     init(_ kind: Kind) { self.kind = kind }
@@ -70,6 +71,9 @@ public final class ProcFS: FileSystem {
     override func fixedText() -> [UInt8]? { Array("anon_inode:[file]".utf8) }
   }
 
+  private let systemItems = SystemFiles.all
+  private let kernelItems = SystemFiles.kernel
+  private let memoryItems = SystemFiles.memory
   private var rootInode: Inode?
   public init() {
     let root = Inode(
@@ -111,7 +115,8 @@ public final class ProcFS: FileSystem {
     case .descriptors(let id): return try lookupDescriptor(id, name)
     case .tasks(let id): return try lookupTask(id, name)
     case .system: return try lookupSystem(name)
-    case .systemKernel: return try lookupSystemKernel(name)
+    case .systemKernel: return try lookupItem(name, kernelItems, number: 50)
+    case .systemMemory: return try lookupItem(name, memoryItems, number: 70)
     }
   }
 
@@ -138,8 +143,15 @@ public final class ProcFS: FileSystem {
       return link(2, TextLink(text.bytes))
     }
     if Self.isName(name, "sys") { return directory(.system, number: 3) }
-    guard let index = SystemFiles.all.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
-    return file(UInt64(100 + index), SystemFiles.all[index].make)
+    return try lookupItem(name, systemItems, number: 100)
+  }
+
+  private func lookupItem(_ name: [UInt8], _ items: [SystemFiles.Item], number: UInt64) throws(Errno) -> Inode {
+    guard let index = items.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
+    let item = items[index]
+    let mode: UInt32 = item.write == nil ? 0o444 : 0o200
+    let attributes = Attributes(mode: Mode.regular | mode)
+    return Inode(self, number: number + UInt64(index), attributes: attributes, payload: File(item.make, write: item.write))
   }
 
   private func lookupProcess(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
@@ -179,13 +191,9 @@ public final class ProcFS: FileSystem {
   }
 
   private func lookupSystem(_ name: [UInt8]) throws(Errno) -> Inode {
-    guard Self.isName(name, "kernel") else { throw .noSuchFileOrDirectory }
-    return directory(.systemKernel, number: 4)
-  }
-
-  private func lookupSystemKernel(_ name: [UInt8]) throws(Errno) -> Inode {
-    guard let index = SystemFiles.kernel.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
-    return file(UInt64(50 + index), SystemFiles.kernel[index].make)
+    if Self.isName(name, "kernel") { return directory(.systemKernel, number: 4) }
+    if Self.isName(name, "vm") { return directory(.systemMemory, number: 5) }
+    throw .noSuchFileOrDirectory
   }
 
   // MARK: Listing
@@ -203,7 +211,7 @@ public final class ProcFS: FileSystem {
     case .root:
       add("self", Mode.link)
       add("sys", Mode.directory)
-      for item in SystemFiles.all { add(item.name, Mode.regular) }
+      for item in systemItems { add(item.name, Mode.regular) }
       for process in ProcessTable.shared.all() { add(process.id, Mode.directory) }
     case .process, .thread:
       add("fd", Mode.directory)
@@ -216,8 +224,11 @@ public final class ProcFS: FileSystem {
       for number in ProcessTable.shared.find(id)?.signals.withLock({ $0.threads.map { $0.id } }) ?? [] {
         add(number, Mode.directory)
       }
-    case .system: add("kernel", Mode.directory)
-    case .systemKernel: for item in SystemFiles.kernel { add(item.name, Mode.regular) }
+    case .system:
+      add("kernel", Mode.directory)
+      add("vm", Mode.directory)
+    case .systemMemory: for item in memoryItems { add(item.name, Mode.regular) }
+    case .systemKernel: for item in kernelItems { add(item.name, Mode.regular) }
     }
     for index in entries.indices where UInt64(index) >= position {
       let entry = DirectoryEntry(

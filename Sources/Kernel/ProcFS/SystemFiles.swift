@@ -8,7 +8,17 @@ import VFS
 
 /// Files in /proc about the whole system.
 enum SystemFiles {
-  typealias Item = (name: StaticString, make: () throws(Errno) -> [UInt8])
+  /// A file: its name, its text, and what a write to it does, if it may be written.
+  final class Item {
+    let name: StaticString
+    let make: () throws(Errno) -> [UInt8]
+    let write: (([UInt8]) throws(Errno) -> Void)?
+    init(_ name: StaticString, _ make: @escaping () throws(Errno) -> [UInt8], write: (([UInt8]) throws(Errno) -> Void)? = nil) {
+      self.name = name
+      self.make = make
+      self.write = write
+    }
+  }
   /// The command line as the loader gave it; set at boot.
   static let commandLine = BootCell<Line>()
   final class Line {
@@ -18,17 +28,29 @@ enum SystemFiles {
 
   static var all: [Item] {
     [
-      ("meminfo", meminfo), ("uptime", uptime), ("loadavg", loadavg), ("stat", stat), ("mounts", mounts),
-      ("filesystems", filesystems), ("version", version), ("cmdline", cmdline), ("cpuinfo", cpuinfo),
-      ("interrupts", interrupts), ("partitions", partitions), ("kernel_state", kernelState),
+      Item("meminfo", meminfo), Item("uptime", uptime), Item("loadavg", loadavg), Item("stat", stat), Item("mounts", mounts),
+      Item("filesystems", filesystems), Item("version", version), Item("cmdline", cmdline), Item("cpuinfo", cpuinfo),
+      Item("interrupts", interrupts), Item("partitions", partitions), Item("kernel_state", kernelState),
+      Item("sysrq-trigger", nothing, write: SystemRequest.perform),
     ]
   }
 
   static var kernel: [Item] {
     [
-      ("ostype", { () throws(Errno) in Array("AdrOS\n".utf8) }), ("osrelease", { () throws(Errno) in Array("6.1.0-adros\n".utf8) }),
-      ("pid_max", { () throws(Errno) in Array("32768\n".utf8) }),
+      Item("ostype") { () throws(Errno) in Array("AdrOS\n".utf8) },
+      Item("osrelease") { () throws(Errno) in Array("6.1.0-adros\n".utf8) },
+      Item("pid_max") { () throws(Errno) in Array("32768\n".utf8) },
     ]
+  }
+
+  static var memory: [Item] { [Item("drop_caches", nothing, write: dropCaches)] }
+
+  private static func nothing() throws(Errno) -> [UInt8] { [] }
+
+  /// 1 drops clean pages, 2 unused names and inodes, 3 both: here one implies the other. SPEC: Linux admin-guide/sysctl/vm.rst.
+  private static func dropCaches(_ text: [UInt8]) throws(Errno) {
+    guard let first = text.first, first >= 49, first <= 51 else { throw .invalidArgument }
+    PageCache.reclaim()
   }
 
   static func meminfo() throws(Errno) -> [UInt8] {
@@ -169,6 +191,11 @@ enum SystemFiles {
     return text.bytes
   }
 
+  /// Descriptors of all processes.
+  private static var openFiles: Int {
+    ProcessTable.shared.all().reduce(0) { $0 + $1.descriptors.withLock { $0.numbers.count } }
+  }
+
   /// Ours: what a leak test compares. Frames, processes, cached names and pages.
   static func kernelState() throws(Errno) -> [UInt8] {
     var text = Text()
@@ -176,7 +203,9 @@ enum SystemFiles {
     text.addLine("processes", UInt64(ProcessTable.shared.count))
     text.addLine("names", UInt64(max(0, DentryCache.count.load(ordering: .relaxed))))
     text.addLine("cached_pages", UInt64(max(0, PageCache.count.load(ordering: .relaxed))))
+    text.addLine("open_files", UInt64(openFiles))
     text.addLine("cpus", UInt64(Processors.count))
+    text.addLine("cpus_inside_calls", UInt64(Processors.insideCalls))
     return text.bytes
   }
 }

@@ -6,7 +6,7 @@ import SystemABI
 import Threads
 import VFS
 
-public struct AddressSpaceRank: LockRank { public static let level: UInt8 = 5 }
+public struct AddressSpaceRank: LockRank { public static let level: UInt8 = 22 }
 
 /// A file's use by mappings: areas split, merge and are copied to children, and the last one to go ends the use.
 public final class MappedFile {
@@ -289,23 +289,16 @@ public final class AddressSpace {
   /// A copy for a forked child: private pages become copy-on-write in both.
   public func fork() throws(Errno) -> AddressSpace {
     let child = try AddressSpace()
-    try state.withLock { state throws(Errno) in
-      let areas = state.areas
-      child.state.withLock { $0.areas = areas }
+    let copy = try state.withLock { state throws(Errno) in
       for area in state.areas.areas {
         // File pages that cannot have private copies come back through the page cache.
         if area.backing != nil, !area.shared, !area.hasBeenWritable { continue }
         try table.share(area.range, with: child.table, shared: area.shared)
       }
-      let (start, end, top, limit) = (state.brkStart, state.brk, state.mmapTop, state.stackLimit)
-      child.state.withLock {
-        $0.brkStart = start
-        $0.brk = end
-        $0.mmapTop = top
-        $0.stackLimit = limit
-      }
       table.flush(0, pages: .max)
+      return (state.areas, state.brkStart, state.brk, state.mmapTop, state.stackLimit)
     }
+    child.state.withLock { ($0.areas, $0.brkStart, $0.brk, $0.mmapTop, $0.stackLimit) = copy }
     child.argumentRange = argumentRange
     child.environmentRange = environmentRange
     return child

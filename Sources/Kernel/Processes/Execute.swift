@@ -51,11 +51,9 @@ public struct Execution {
     var inode = try check(path)
     var head = try inode.bytes(at: 0, count: 4096)
     var scripts = 0
-    let scriptName = name
-    _ = scriptName
     while let line = ScriptLine(head.span) {
       scripts += 1
-      if scripts > 4 { throw .execFormatError }
+      if scripts > 5 { throw .tooManySymbolicLinkLevels }
       arguments = [line.interpreter] + (line.argument.map { [$0] } ?? []) + [name] + arguments.dropFirst()
       var walk = PathWalk(process.pathContext)
       path = try walk.resolve(line.interpreter)

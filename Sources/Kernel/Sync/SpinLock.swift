@@ -21,9 +21,11 @@ public final class SpinLock<Value: ~Copyable, Rank: LockRank>: @unchecked Sendab
     _ body: (inout Value) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     enterPreemptionOff()
+    LockOrder.acquire(Rank.level)
     lock.acquire()
     defer {
       lock.release()
+      LockOrder.release(Rank.level)
       leavePreemptionOff()
     }
     return try body(&value)
@@ -44,15 +46,30 @@ public final class InterruptSpinLock<Value: ~Copyable, Rank: LockRank>: @uncheck
     // SAFETY: interrupts are restored to what they were on every way out.
     let flags = unsafe interrupts_save()
     enterPreemptionOff()
+    LockOrder.acquire(Rank.level)
     lock.acquire()
     defer {
       lock.release()
+      LockOrder.release(Rank.level)
       // SAFETY: see above; the count is decremented first so that a pending switch happens at the end.
       unsafe preempt_enable_quiet()
       unsafe interrupts_restore(flags)
       if preempt_count() == 0, percpu_need_resched() != 0 { unsafe preempt_schedule() }
     }
     return try body(&value)
+  }
+}
+
+extension InterruptSpinLock where Value: ~Copyable {
+  /// As `withLock`, but does nothing when somebody holds the lock: for a panic's last words.
+  public func withLockIfFree(_ body: (inout Value) -> Void) {
+    // SAFETY: as in withLock.
+    let flags = unsafe interrupts_save()
+    if lock.tryAcquire() {
+      body(&value)
+      lock.release()
+    }
+    unsafe interrupts_restore(flags)
   }
 }
 

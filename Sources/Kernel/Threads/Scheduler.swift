@@ -115,17 +115,29 @@ public enum Scheduler {
     target.ready.push(thread)
     target.lock.release()
     kickIdle(except: thread.cpu)
-    if isIdle(target) { unsafe percpu_set_need_resched(1) }
+    if Thread.current === target.idle { unsafe percpu_set_need_resched(1) }
     unsafe interrupts_restore(flags)
   }
 
-  private static func isIdle(_ queue: CPUQueue) -> Bool {
-    idleMask.load(ordering: .relaxed) & (1 << UInt32(queue.idle.cpu)) != 0
+  /// Whether a CPU was idle; if so it is the caller's to interrupt, and nobody else's. What the caller put on a queue before is
+  /// seen by that CPU, or by the look at its queue that follows its setting the bit.
+  private static func takeIdle(_ cpu: Int) -> Bool {
+    // SAFETY: orders the push before the look at the mask.
+    unsafe memory_barrier()
+    let bit = UInt32(1) << UInt32(cpu)
+    guard idleMask.load(ordering: .acquiring) & bit != 0 else { return false }
+    return idleMask.bitwiseAnd(~bit, ordering: .acquiringAndReleasing).oldValue & bit != 0
   }
 
+  /// Interrupts one idle CPU, which will look for work to steal.
   private static func kickIdle(except cpu: Int) {
-    let idle = idleMask.load(ordering: .acquiring) & ~(1 << UInt32(cpu))
-    if idle != 0 { Interrupts.sendReschedule(to: idle.trailingZeroBitCount) }
+    unsafe memory_barrier()
+    while true {
+      let idle = idleMask.load(ordering: .acquiring) & ~(1 << UInt32(cpu))
+      if idle == 0 { return }
+      let other = idle.trailingZeroBitCount
+      if takeIdle(other) { return Interrupts.sendReschedule(to: other) }
+    }
   }
 
   /// Ends a blocked thread's wait; does nothing to one that is not blocked. Interrupt-safe.
@@ -157,8 +169,8 @@ public enum Scheduler {
     target.lock.release()
     let me = Processors.current
     if cpu != me {
-      if isIdle(target) { Interrupts.sendReschedule(to: cpu) } else { kickIdle(except: cpu) }
-    } else if isIdle(target) || thread.level < Thread.current.level || Thread.current.penalty > 0 {
+      if takeIdle(cpu) { Interrupts.sendReschedule(to: cpu) } else { kickIdle(except: cpu) }
+    } else if Thread.current === target.idle || thread.level < Thread.current.level || Thread.current.penalty > 0 {
       unsafe percpu_set_need_resched(1)
     } else {
       kickIdle(except: cpu)
@@ -283,6 +295,8 @@ public enum Scheduler {
     // SAFETY: this CPU's own registers and blocks; both threads are alive here.
     let block = unsafe percpu_self()!
     unsafe block.pointee.tss.esp0 = next.stackTop
+    // A user thread that is switched to goes on inside the kernel.
+    unsafe block.pointee.inside_call = next.fpuArea != nil ? 1 : 0
     if let area = unsafe previous.fpuArea {
       unsafe fpu_save(area)
       previous.gs = unsafe gs_read()
@@ -359,7 +373,10 @@ public enum Scheduler {
     let idle = me === queue.idle
     if !idle {
       if me.penalty < 5 { me.penalty += 1 }
-      if queue.ready.count > 0 { unsafe percpu_set_need_resched(1) }
+      if queue.ready.count > 0 {
+        unsafe percpu_set_need_resched(1)
+        kickIdle(except: queue.idle.cpu)
+      }
     }
     armTimer(idle: idle)
   }

@@ -42,6 +42,11 @@ import Synchronization
 
   /// Set by whoever wants an interruptible wait to end (a signal); cleared by the owner.
   public final let interruptRequested = Atomic<Bool>(false)
+  #if CHECKED
+    /// The ranks of the sleeping locks it holds.
+    final var held: [12 of UInt8] = .init(repeating: 0)
+    final var heldCount = 0
+  #endif
   final let timer = WakeTimer()
   /// Links this thread into the one wait queue it may be on through `WaitQueue.wait`.
   final var waitNode: WaitNode!

@@ -122,8 +122,25 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   private let word = Atomic<UInt32>(0)  // 0 free, 1 held, 2 held and wanted
   private let queue = WaitQueue()
   private var value: Value
+  #if CHECKED
+    private let level: UInt8
+  #endif
 
-  public init(_ value: consuming Value) { self.value = value }
+  /// `level` stands in for the rank where the same kind of lock is also taken further in: a block device's inode below a file's.
+  public init(_ value: consuming Value, level: UInt8 = Rank.level) {
+    self.value = value
+    #if CHECKED
+      self.level = level
+    #endif
+  }
+
+  private var order: UInt8 {
+    #if CHECKED
+      level
+    #else
+      Rank.level
+    #endif
+  }
 
   @inline(__always) private func acquire() {
     if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { acquireSlow() }
@@ -142,9 +159,52 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   public func withLock<Result: ~Copyable, Failure: Error>(
     _ body: (inout Value) throws(Failure) -> Result
   ) throws(Failure) -> Result {
+    MutexOrder.acquire(order)
     acquire()
-    defer { release() }
+    defer {
+      release()
+      MutexOrder.release(order)
+    }
     return try body(&value)
+  }
+
+  /// Both values of two different locks of this rank, `first` taken first: the caller has an order for them.
+  public static func withBoth<Result, Failure: Error>(
+    _ first: Mutex, _ second: Mutex, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    MutexOrder.acquire(Rank.level)
+    first.acquire()
+    second.acquire()
+    defer {
+      second.release()
+      first.release()
+      MutexOrder.release(Rank.level)
+    }
+    return try body()
+  }
+}
+
+/// The order of sleeping locks, checked as `LockOrder` checks spin locks; the ranks that a thread holds lie in the thread.
+enum MutexOrder {
+  @inline(__always) static func acquire(_ rank: UInt8) {
+    #if CHECKED
+      // SAFETY: the running thread's own field; nil only before the scheduler runs.
+      guard unsafe percpu_thread() != nil else { return }
+      if !LockOrder.holdsNothing { unsafe lock_order_violation(255, rank) }
+      let me = Thread.current
+      if me.heldCount > 0, me.heldCount <= 12, me.held[me.heldCount - 1] >= rank {
+        unsafe lock_order_violation(me.held[me.heldCount - 1], rank)
+      }
+      if me.heldCount < 12 { me.held[me.heldCount] = rank }
+      me.heldCount += 1
+    #endif
+  }
+
+  @inline(__always) static func release(_ rank: UInt8) {
+    #if CHECKED
+      guard unsafe percpu_thread() != nil, Thread.current.heldCount > 0 else { return }
+      Thread.current.heldCount -= 1
+    #endif
   }
 }
 

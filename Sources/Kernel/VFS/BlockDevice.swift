@@ -26,6 +26,7 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     deviceNumber = number.rawValue
     var attributes = Attributes(mode: Mode.regular | 0o600)
     attributes.size = device.sectorCount * 512
+    attributes.device = number
     let inode = Inode(self, number: 1, attributes: attributes)
     inode.addUser()
     inodeSlot = inode
@@ -36,6 +37,7 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public var typeName: String { "bdev" }
   public var root: Inode { inode }
   public var isSeekable: Bool { true }
+  public var isBlockDevice: Bool { true }
 
   public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode { throw .notDirectory }
   public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {

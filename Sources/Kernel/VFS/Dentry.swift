@@ -147,9 +147,9 @@ public final class Dentry {
     parent.insert(self)
   }
 
-  /// Drops cached names below that nothing else uses; true when nothing is left below.
-  func dropUnusedChildren() -> Bool {
-    let children: [Dentry] = links.withLock { links in
+  /// The cached children, each with a reference.
+  private func children() -> [Dentry] {
+    links.withLock { links in
       var list: [Dentry] = []
       for head in links.buckets {
         var node = head
@@ -160,18 +160,58 @@ public final class Dentry {
       }
       return list
     }
-    var empty = true
-    for child in children {
-      if !child.dropUnusedChildren() || child.isMountPoint.load(ordering: .relaxed)
-        || child.pins.load(ordering: .acquiring) != 0
-      {
-        empty = false
-      } else {
-        remove(child)
-      }
-    }
-    return empty
   }
+
+  /// Drops the cached names of this directory that nobody refers to: whoever got a dentry, a child included, holds a reference,
+  /// and new references are only given under the lock.
+  private func dropUnusedChildren() {
+    // They go outside the lock, one by one.
+    var victims: Dentry? = links.withLock { links in
+      var victims: Dentry?
+      for bucket in links.buckets.indices {
+        var kept: Dentry?
+        while var child = links.buckets[bucket] {
+          links.buckets[bucket] = child.nextInBucket
+          child.nextInBucket = nil
+          if isKnownUniquelyReferenced(&child), !child.isMountPoint.load(ordering: .relaxed),
+            child.pins.load(ordering: .acquiring) == 0
+          {
+            child.nextInBucket = victims
+            victims = child
+            links.childCount -= 1
+            DentryCache.count.wrappingSubtract(1, ordering: .relaxed)
+          } else {
+            child.nextInBucket = kept
+            kept = child
+          }
+        }
+        links.buckets[bucket] = kept
+      }
+      return victims
+    }
+    while let victim = victims {
+      victims = victim.nextInBucket
+      victim.nextInBucket = nil
+    }
+  }
+
+  /// Forgets all names in a directory that was removed: they are negative, and each keeps this dentry alive.
+  func forgetChildren() {
+    for child in children() { remove(child) }
+  }
+
+  /// Drops every cached name at and below this directory that nothing uses: leaves first, without recursion.
+  func dropUnusedBelow() {
+    var directories = [self]
+    var next = 0
+    while next < directories.count {
+      for child in directories[next].children() where child.hasChildren { directories.append(child) }
+      next += 1
+    }
+    while let directory = directories.popLast() { directory.dropUnusedChildren() }
+  }
+
+  private var hasChildren: Bool { links.withLock { $0.childCount > 0 } }
 
   /// Open files, working directories and roots that need this dentry to stay.
   public let pins = Atomic<Int32>(0)

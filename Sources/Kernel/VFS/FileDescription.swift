@@ -74,7 +74,7 @@ public final class FileDescription {
   /// Where it was opened; nil for pipes and sockets.
   public let path: Path?
   public let inode: Inode?
-  private let offset: Mutex<UInt64, RenameRank>
+  private let offset: Mutex<UInt64, OffsetRank>
   private let statusFlags: Atomic<UInt32>
   private let descriptors = Atomic<Int32>(0)
 

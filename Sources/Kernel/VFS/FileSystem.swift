@@ -42,6 +42,8 @@ public protocol FileSystem: AnyObject {
   var cachesNames: Bool { get }
   /// Whether the page cache is all the storage there is: dirty pages stay and are never written.
   var livesInMemory: Bool { get }
+  /// Whether this is a block device's content, which file systems read and write with their own locks held.
+  var isBlockDevice: Bool { get }
   /// The inode a name stands for. Throws `noSuchFileOrDirectory`.
   func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode
   /// Makes a file of any type but a link; `attributes.mode` says which.
@@ -83,6 +85,7 @@ extension FileSystem {
   public var isReadOnly: Bool { false }
   public var cachesNames: Bool { true }
   public var livesInMemory: Bool { false }
+  public var isBlockDevice: Bool { false }
   public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
     throw .notPermitted
   }

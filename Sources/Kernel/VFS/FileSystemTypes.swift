@@ -17,9 +17,21 @@ public enum FileSystemTypes {
   public static func register(_ type: any FileSystemType) { types.value.withLock { $0.append(type) } }
   public static func all() -> [any FileSystemType] { types.value.withLock { $0 } }
 
+  private static func find(_ name: [UInt8]) throws(Errno) -> any FileSystemType {
+    guard let type = all().first(where: { Array($0.name.utf8) == name }) else { throw .operationNotSupportedByDevice }
+    return type
+  }
+
+  /// Mounts what is on a block device.
+  public static func make(_ name: [UInt8], on device: Inode, readOnly: Bool) throws(Errno) -> any FileSystem {
+    let type = try find(name)
+    guard type.needsDevice else { throw .invalidArgument }
+    return try type.make(source: [], device: device, readOnly: readOnly)
+  }
+
   /// Throws `operationNotSupportedByDevice` for an unknown kind.
   public static func make(_ name: [UInt8], source: [UInt8], readOnly: Bool, context: PathContext) throws(Errno) -> any FileSystem {
-    guard let type = all().first(where: { Array($0.name.utf8) == name }) else { throw .operationNotSupportedByDevice }
+    let type = try find(name)
     var device: Inode?
     if type.needsDevice {
       var walk = PathWalk(context)

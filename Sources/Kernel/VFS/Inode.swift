@@ -38,15 +38,19 @@ public final class Inode {
   public let type: UInt32
   public let attributes: SpinLock<Attributes, AttributesRank>
   /// Serialises changes: directory entries, or size and content of a file.
-  public let mutex = Mutex<Void, InodeRank>(())
+  public let mutex: Mutex<Void, InodeRank>
   /// Page index to frame number; bit 31 marks dirty pages. Cached pages hold one reference on their frame.
   let pages = SpinLock<RadixTree, PagesRank>(RadixTree())
-  let fill = Mutex<Void, PageFillRank>(())
+  let fill: Mutex<Void, PageFillRank>
   /// The file system's own state for this inode, or a pipe, a device.
   public var payload: AnyObject?
   /// Names, open files and mappings that use it. At 0 without links it is deleted.
   let users = Atomic<Int32>(0)
+  /// On the list of inodes to write back; its place there, under the list's lock.
   let dirtyListed = Atomic<Bool>(false)
+  var dirtyIndex = -1
+  /// Times that the file system's record does not have yet.
+  private let timesChanged = Atomic<Bool>(false)
   var nextInTable: Inode?
 
   public init(_ fileSystem: any FileSystem, number: UInt64, attributes: Attributes, payload: AnyObject? = nil) {
@@ -55,6 +59,10 @@ public final class Inode {
     type = attributes.mode & Mode.typeMask
     self.attributes = SpinLock(attributes)
     self.payload = payload
+    // File systems use the inode of their device with locks of their own held.
+    let isDevice = fileSystem.isBlockDevice
+    mutex = Mutex((), level: isDevice ? DeviceInodeRank.level : InodeRank.level)
+    fill = Mutex((), level: isDevice ? DevicePageFillRank.level : PageFillRank.level)
   }
 
   deinit { dropPages() }
@@ -69,7 +77,8 @@ public final class Inode {
   /// Ends a use; the last one of a file without links deletes it.
   public func removeUser() {
     let left = users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
-    if left == 0, attributes.withLock({ $0.links }) == 0 { fileSystem.evict(self) }
+    if left > 1 || attributes.withLock({ $0.links }) != 0 { return }
+    if left == 0 { fileSystem.evict(self) } else if PageCache.unlist(self) { removeUser() }  // nothing of a deleted file is written
   }
 
   /// Throws `permissionDenied` unless `wanted` (4 read, 2 write, 1 execute) is allowed.
@@ -96,6 +105,15 @@ public final class Inode {
         $0.changeTime = now
       }
     }
+    if modification, !fileSystem.livesInMemory {
+      timesChanged.store(true, ordering: .releasing)
+      PageCache.list(self)
+    }
+  }
+
+  /// Tells the file system of times that `touch` changed.
+  func writeTimes() throws(Errno) {
+    if timesChanged.exchange(false, ordering: .acquiringAndReleasing) { try fileSystem.attributesChanged(self) }
   }
 }
 
@@ -174,11 +192,31 @@ public final class InodeTable {
     return result
   }
 
-  /// Forgets inodes that nothing uses and that hold nothing dirty.
+  /// Forgets inodes that nothing refers to and that hold nothing dirty. References are only given under the lock.
   public func dropUnused() {
-    for inode in all()
-    where inode.users.load(ordering: .acquiring) == 0 && !inode.dirtyListed.load(ordering: .acquiring) {
-      remove(inode)
+    var victims: Inode? = lock.withLock { table in
+      var victims: Inode?
+      for bucket in table.indices {
+        var kept: Inode?
+        while var inode = table[bucket] {
+          table[bucket] = inode.nextInTable
+          inode.nextInTable = nil
+          if isKnownUniquelyReferenced(&inode), !inode.dirtyListed.load(ordering: .acquiring) {
+            inode.nextInTable = victims
+            victims = inode
+            liveCount.wrappingSubtract(1, ordering: .relaxed)
+          } else {
+            inode.nextInTable = kept
+            kept = inode
+          }
+        }
+        table[bucket] = kept
+      }
+      return victims
+    }
+    while let victim = victims {
+      victims = victim.nextInTable
+      victim.nextInTable = nil
     }
   }
 }

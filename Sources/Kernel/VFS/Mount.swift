@@ -65,10 +65,9 @@ public struct Path {
 
 /// All mounts.
 public enum Mounts {
-  final class Table { var list: [Mount] = [] }
-  static let table = BootCell<Mutex<[Mount], RenameRank>>()
+  static let table = BootCell<SpinLock<[Mount], MountRank>>()
 
-  public static func start() { table.set(Mutex([])) }
+  public static func start() { table.set(SpinLock([])) }
 
   public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
 
@@ -83,9 +82,12 @@ public enum Mounts {
 
   /// Puts a mount in the first one's place: the disk takes over from the empty root.
   public static func replaceRoot(_ mount: Mount) {
-    table.value.withLock { list in
+    let old: Mount? = table.value.withLock { list in
+      let old = list.first
       if list.isEmpty { list.append(mount) } else { list[0] = mount }
+      return old
     }
+    _ = old  // goes outside the lock
   }
 
   /// Mounts on a directory. Throws `resourceBusy` when the directory is the root of everything.
@@ -110,15 +112,17 @@ public enum Mounts {
 
   /// Takes a mount away. Throws `resourceBusy` while something uses it, unless `lazy`.
   public static func remove(_ mount: Mount, lazy: Bool) throws(Errno) {
-    try table.value.withLock { list throws(Errno) in
+    let removed = try table.value.withLock { list throws(Errno) in
       guard let index = list.firstIndex(where: { $0 === mount }), mount.parent != nil else { throw .invalidArgument }
       if !lazy, mount.pins.load(ordering: .acquiring) > 0 { throw .resourceBusy }
-      list.remove(at: index)
+      let removed = list.remove(at: index)
       if let point = mount.point, let parent = mount.parent {
         Path(mount: parent, dentry: point).unpin()
         if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
       }
+      return removed
     }
+    _ = removed
     if !all().contains(where: { $0.fileSystem === mount.fileSystem }) {
       try PageCache.writeBack(mount.fileSystem)
       try mount.fileSystem.unmount()

@@ -73,6 +73,7 @@ public enum Names {
       parent.dentry.remove(dentry)
       dentry.set(inode: nil)
     }
+    if wantsDirectory { dentry.forgetChildren() }
     directory.touch(modification: true)
   }
 
@@ -123,9 +124,7 @@ public enum Names {
   private static func lockBoth(_ a: Inode, _ b: Inode, _ body: () throws(Errno) -> Void) throws(Errno) {
     if a === b { return try a.mutex.withLock { _ throws(Errno) in try body() } }
     let (first, second) = a.number < b.number ? (a, b) : (b, a)
-    try first.mutex.withLock { _ throws(Errno) in
-      try second.mutex.withLock { _ throws(Errno) in try body() }
-    }
+    try Mutex.withBoth(first.mutex, second.mutex, body)
   }
 
   private static func renameLocked(
@@ -146,6 +145,7 @@ public enum Names {
       inode, from: from.name, in: oldDirectory, to: to.name, in: newDirectory, replacing: replaced)
     to.parent.dentry.remove(target)
     target.set(inode: nil)
+    if replaced?.isDirectory == true { target.forgetChildren() }
     moved.move(to: to.parent.dentry, name: to.name)
     oldDirectory.touch(modification: true)
     newDirectory.touch(modification: true)

@@ -192,6 +192,7 @@ extension Inode {
 
   /// Changes the size; a shorter file loses pages, and the tail of its last page is zeroed.
   public func truncate(to size: UInt64) throws(Errno) {
+    if payload as? FileNode != nil { return }  // its text is made anew at each opening
     try mutex.withLock { _ throws(Errno) in
       let old = self.size
       if size < old {
@@ -258,7 +259,7 @@ extension Inode {
   public func writeBack() throws(Errno) {
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
-    dirtyListed.store(false, ordering: .releasing)
+    try writeTimes()
     var next: UInt32 = 0
     while true {
       let found: (UInt32, Frame)? = pages.withLock { tree in
@@ -298,14 +299,32 @@ public enum PageCache {
   static func list(_ inode: Inode) {
     guard !inode.dirtyListed.exchange(true, ordering: .acquiringAndReleasing) else { return }
     inode.addUser()
-    dirty.value.withLock { $0.append(inode) }
+    dirty.value.withLock { list in
+      inode.dirtyIndex = list.count
+      list.append(inode)
+    }
+  }
+
+  /// Takes an inode off the list; whether it was there. The list's use of it is the caller's then.
+  static func unlist(_ inode: Inode) -> Bool {
+    let removed = dirty.value.withLock { list in
+      let index = inode.dirtyIndex
+      guard index >= 0, index < list.count, list[index] === inode else { return false }
+      list.swapAt(index, list.count - 1)
+      list[index].dirtyIndex = index
+      list.removeLast()
+      inode.dirtyIndex = -1
+      return true
+    }
+    if removed { inode.dirtyListed.store(false, ordering: .releasing) }
+    return removed
   }
 
   /// A frame, at the price of clean pages when memory is short.
   public static func allocate() throws(Errno) -> Frame {
-    if let frame = Frames.allocate() { return frame }
+    if let frame = Frames.allocateUnreserved() { return frame }
     reclaim()
-    guard let frame = Frames.allocate() else { throw .noMemory }
+    guard let frame = Frames.allocateUnreserved() else { throw .noMemory }
     return frame
   }
 
@@ -317,21 +336,30 @@ public enum PageCache {
 
   /// Drops clean pages and unused names of every file system.
   public static func reclaim() {
+    KernelSpace.trimStacks()
+    for mount in Mounts.all() { mount.root.dropUnusedBelow() }
     for fileSystem in Mounts.fileSystems() { fileSystem.dropUnused() }
   }
 
   /// Writes all dirty pages of one file system, or of all.
   public static func writeBack(_ fileSystem: (any FileSystem)? = nil) throws(Errno) {
     let work: [Inode] = dirty.value.withLock { list in
-      guard let fileSystem else {
-        let all = list
-        list = []
-        return all
+      var work: [Inode] = []
+      var kept: [Inode] = []
+      for inode in list {
+        if fileSystem == nil || inode.fileSystem === fileSystem {
+          inode.dirtyIndex = -1
+          work.append(inode)
+        } else {
+          inode.dirtyIndex = kept.count
+          kept.append(inode)
+        }
       }
-      let mine = list.filter { $0.fileSystem === fileSystem }
-      list.removeAll { $0.fileSystem === fileSystem }
-      return mine
+      list = kept
+      return work
     }
+    // From here a change lists the inode again.
+    for inode in work { inode.dirtyListed.store(false, ordering: .releasing) }
     var failure: Errno?
     for inode in work {
       do throws(Errno) { try inode.writeBack() } catch { failure = error }

@@ -1,11 +1,15 @@
 import Sync
 
 // The order of the file layers' locks, outermost first.
+public struct OffsetRank: LockRank { public static let level: UInt8 = 8 }
 public struct RenameRank: LockRank { public static let level: UInt8 = 10 }
 public struct InodeRank: LockRank { public static let level: UInt8 = 20 }
 public struct PageFillRank: LockRank { public static let level: UInt8 = 25 }
 public struct FileSystemRank: LockRank { public static let level: UInt8 = 30 }
+struct DeviceInodeRank: LockRank { static let level: UInt8 = 32 }
+struct DevicePageFillRank: LockRank { static let level: UInt8 = 35 }
 public struct BlockRank: LockRank { public static let level: UInt8 = 40 }
+public struct MountRank: LockRank { public static let level: UInt8 = 58 }
 public struct DentryRank: LockRank { public static let level: UInt8 = 60 }
 public struct InodeTableRank: LockRank { public static let level: UInt8 = 65 }
 public struct AttributesRank: LockRank { public static let level: UInt8 = 70 }

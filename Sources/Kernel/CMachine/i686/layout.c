@@ -3,4 +3,4 @@
 _Static_assert(offsetof(struct percpu, tss) == PERCPU_TSS, "PERCPU_TSS");
 _Static_assert(offsetof(struct percpu, double_fault_tss) == PERCPU_DOUBLE_FAULT_TSS, "PERCPU_DOUBLE_FAULT_TSS");
 _Static_assert(offsetof(struct percpu, gdt) == PERCPU_GDT, "PERCPU_GDT");
-_Static_assert(sizeof(struct percpu) == 528, "boot.S reserves CPU_MAX of these");
+_Static_assert(sizeof(struct percpu) == 576, "boot.S reserves CPU_MAX of these");

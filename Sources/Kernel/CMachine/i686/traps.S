@@ -56,6 +56,7 @@ int80_entry:
     pushl %eax
     pushl $0x80
     SAVE
+    movl $1, %fs:36             // percpu.inside_call
     sti
     pushl %esp
     call syscall_entry
@@ -77,6 +78,7 @@ sysenter_entry:
     pushl %eax
     pushl $0x80
     SAVE
+    movl $1, %fs:36
     pushl %esp
     call sysenter_prepare
     addl $4, %esp

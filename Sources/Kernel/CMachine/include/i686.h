@@ -44,13 +44,17 @@ struct percpu {
     void *idle_thread;         // 24
     uint32_t online;           // 28
     uint32_t active_pdpt;      // 32: physical address of the loaded PDPT
-    uint32_t syscalls_inside;  // 36: diagnostic: threads of this CPU inside system calls
+    uint32_t inside_call;      // 36: whether the running user thread is in the kernel
     uint32_t panic_eip, panic_ebp; // 40, 44: where this CPU was when a panic stopped it
     uint64_t gdt[32];
     struct tss32 tss;
     struct tss32 double_fault_tss;
     uint32_t flush_pending;
-    uint32_t pad[3];
+    // In checked kernels: the ranks of the spin locks this CPU holds. Entries below `rank_base` belong to what an
+    // interrupt handler has interrupted.
+    uint32_t rank_count, rank_base;
+    uint8_t ranks[20];
+    uint32_t pad[8]; // whole cache lines: CPUs write only their own
 };
 
 // The address of a linker or assembly symbol is what counts, never its content.
@@ -81,6 +85,7 @@ UNSAFE void context_switch(uint32_t *save, uint32_t next);
 UNSAFE void enter_on_stack(uint32_t stack, void (*function)(void)) __attribute__((noreturn));
 
 // Implemented in Swift by the layers above (`@c`).
+UNSAFE void lock_order_violation(uint8_t held, uint8_t wanted) __attribute__((noreturn)); // Machine: the panic
 UNSAFE void preempt_schedule(void);                                        // Threads: switch if allowed
 UNSAFE void timer_interrupt(void);                                         // Threads: this CPU's timer fired
 UNSAFE void secondary_cpu_main(void);                                      // Threads: become an idle thread
@@ -165,6 +170,7 @@ static inline UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "m
 static inline uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
 static inline uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
 static inline UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
+static inline UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
 static inline UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
 
 // Memory-mapped registers: the compiler may neither merge nor drop these.

@@ -13,17 +13,16 @@ struct Main {
     mountAll()
     try? Process.newSession()
     try? FileDescriptor.standardInput.takeControl()
-    if let command {
-      let status = hasRoot ? run(command, environment: environment) : 125
-      end(status)
-    }
+    if let command { end(hasRoot ? run(command, environment: environment) : 3) }
+    if hasRoot, isRamdisk, let program = option("init=") { start([program], environment) }
     if !hasRoot { complain("no root file system: this is the emergency shell; type exit to power off") }
-    repeat {
-      _ = run(["/bin/sh"], environment: environment)
-      complain("the shell ended; powering off")
-    } while false
+    _ = run(["/bin/sh"], environment: environment)
+    complain("the shell ended; powering off")
     end(0)
   }
+
+  /// Whether we came from the initramfs, whose init is /init.
+  private static var isRamdisk: Bool { Program.arguments.first == "/init" }
 
   static var environment: [Bytes] {
     ["PATH=/sbin:/usr/sbin:/bin:/usr/bin", "HOME=/root", "TERM=linux", "USER=root"]
@@ -55,7 +54,7 @@ struct Main {
 
   /// Mounts root= and makes it our root. False when there is none or it cannot be mounted.
   private static func enterRoot() -> Bool {
-    guard let device = option("root=") else { return true }
+    guard isRamdisk, let device = option("root=") else { return true }
     do throws(Errno) {
       try FileSystem.mount(device, at: "/root", type: option("rootfstype=") ?? "ext2")
       try FileSystem.changeDirectory("/root")

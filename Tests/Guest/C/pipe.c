@@ -1,0 +1,95 @@
+// Pipes.
+#include "test.h"
+
+// A reader of an empty pipe blocks until there is something; a closed pipe ends it.
+CASE(reader_blocks) {
+  int ends[2];
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    close(ends[1]);
+    char byte;
+    if (read(ends[0], &byte, 1) != 1 || byte != 'x') _exit(1);
+    if (read(ends[0], &byte, 1) != 0) _exit(2);
+  });
+  pause_ms(50);
+  EQUAL(waitpid(child, NULL, WNOHANG), 0);
+  EQUAL(OK(write(ends[1], "x", 1)), 1);
+  pause_ms(20);
+  EQUAL(waitpid(child, NULL, WNOHANG), 0);
+  OK(close(ends[1]));
+  EQUAL(reap(child), 0);
+}
+
+CASE(no_readers) {
+  int ends[2];
+  OK(pipe(ends));
+  OK(close(ends[0]));
+  EQUAL(reap(CHILD(write(ends[1], "x", 1))), 128 + SIGPIPE);
+  signal(SIGPIPE, SIG_IGN);
+  FAILS(write(ends[1], "x", 1), EPIPE);
+}
+
+// Every byte of a thousand transfers arrives, in order.
+LIMITED_CASE(exact_transfers, 120) {
+  int rounds = torture() ? 1000 : 100;
+  static unsigned char block[30000];
+  for (int round = 0; round < rounds; round++) {
+    int ends[2];
+    OK(pipe(ends));
+    pid_t child = CHILD({
+      close(ends[0]);
+      for (unsigned i = 0; i < sizeof block; i++) block[i] = i * 7 + round;
+      for (unsigned done = 0; done < sizeof block;) {
+        int part = 1 + (done * 31 + round) % 5000;
+        if (part > (int)(sizeof block - done)) part = sizeof block - done;
+        int wrote = write(ends[1], block + done, part);
+        if (wrote <= 0) _exit(1);
+        done += wrote;
+      }
+    });
+    OK(close(ends[1]));
+    unsigned total = 0;
+    int got;
+    while ((got = OK(read(ends[0], block, 4096))) > 0)
+      for (int i = 0; i < got; i++, total++) EQUAL(block[i], (unsigned char)(total * 7 + round));
+    EQUAL(total, sizeof block);
+    OK(close(ends[0]));
+    EQUAL(reap(child), 0);
+  }
+}
+
+// Writes of up to PIPE_BUF bytes are not interleaved.
+CASE(atomic_writes) {
+  int ends[2];
+  OK(pipe(ends));
+  pid_t writers[4];
+  for (int w = 0; w < 4; w++)
+    writers[w] = CHILD({
+      char record[512];
+      memset(record, 'a' + w, sizeof record);
+      for (int i = 0; i < 200; i++)
+        if (write(ends[1], record, sizeof record) != sizeof record) _exit(1);
+    });
+  OK(close(ends[1]));
+  FILE *in = fdopen(ends[0], "r");
+  char record[512];
+  int count = 0;
+  while (fread(record, sizeof record, 1, in) == 1) {
+    for (unsigned i = 1; i < sizeof record; i++) EQUAL(record[i], record[0]);
+    count++;
+  }
+  EQUAL(count, 800);
+  for (int w = 0; w < 4; w++) EQUAL(reap(writers[w]), 0);
+}
+
+CASE(non_blocking) {
+  int ends[2];
+  OK(pipe2(ends, O_NONBLOCK | O_CLOEXEC));
+  char block[4096];
+  FAILS(read(ends[0], block, 1), EAGAIN);
+  int total = 0, wrote;
+  while ((wrote = write(ends[1], block, sizeof block)) > 0) total += wrote;
+  EQUAL(errno, EAGAIN);
+  EQUAL(total, 65536);
+  EQUAL(OK(fcntl(ends[0], F_GETFD)), FD_CLOEXEC);
+}

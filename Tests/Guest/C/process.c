@@ -1,0 +1,159 @@
+// fork, exec, wait.
+#include "test.h"
+#include <sched.h>
+
+// 100 processes, each of which makes and reaps children one after the other.
+LIMITED_CASE(fork_storm, 120) {
+  int rounds = torture() ? 500 : 20;
+  pid_t parents[100];
+  for (int i = 0; i < 100; i++)
+    parents[i] = CHILD({
+      for (int n = 0; n < rounds; n++) {
+        pid_t child = fork();
+        if (child < 0) _exit(1);
+        if (!child) _exit(n & 0x7f);
+        int status;
+        if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != (n & 0x7f)) _exit(2);
+      }
+    });
+  for (int i = 0; i < 100; i++) EQUAL(reap(parents[i]), 0);
+}
+
+CASE(exit_status_and_signal) {
+  EQUAL(reap(CHILD(_exit(42))), 42);
+  EQUAL(reap(CHILD(raise(SIGTERM))), 128 + SIGTERM);
+  EQUAL(reap(CHILD(raise(SIGKILL))), 128 + SIGKILL);
+  FAILS(waitpid(-1, NULL, 0), ECHILD);
+}
+
+// Memory written after a fork is the writer's own.
+CASE(copy_on_write) {
+  static volatile int words[64 * 1024];
+  for (int i = 0; i < 64 * 1024; i++) words[i] = i;
+  pid_t child = CHILD({
+    for (int i = 0; i < 64 * 1024; i++) words[i] = -i;
+    for (int i = 0; i < 64 * 1024; i++)
+      if (words[i] != -i) _exit(1);
+  });
+  EQUAL(reap(child), 0);
+  for (int i = 0; i < 64 * 1024; i++) EQUAL(words[i], i);
+}
+
+// The parent's last child may end before the wait starts or while it sleeps.
+CASE(wait_races) {
+  for (int i = 0; i < 500; i++) {
+    pid_t child = CHILD(if (i & 1) sched_yield());
+    if (i & 2) sched_yield();
+    EQUAL(reap(child), 0);
+  }
+}
+
+CASE(wait_options) {
+  pid_t child = CHILD(pause());
+  int status;
+  EQUAL(waitpid(child, &status, WNOHANG), 0);
+  OK(kill(child, SIGSTOP));
+  EQUAL(OK(waitpid(child, &status, WUNTRACED)), child);
+  CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+  OK(kill(child, SIGCONT));
+  EQUAL(OK(waitpid(child, &status, WCONTINUED)), child);
+  CHECK(WIFCONTINUED(status));
+  siginfo_t info;
+  memset(&info, 0, sizeof info);
+  OK(kill(child, SIGTERM));
+  OK(waitid(P_PID, child, &info, WEXITED | WNOWAIT));
+  EQUAL(info.si_pid, child);
+  EQUAL(info.si_code, CLD_KILLED);
+  EQUAL(info.si_status, SIGTERM);
+  EQUAL(reap(child), 128 + SIGTERM);
+}
+
+// An orphan goes to process 1 (or a subreaper), not to nobody.
+CASE(orphans_get_a_parent) {
+  int ends[2];
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    pid_t grandchild = fork();
+    if (!grandchild) {
+      for (int i = 0; i < 1000 && getppid() != 1; i++) pause_ms(5);
+      int parent = getppid();
+      write(ends[1], &parent, sizeof parent);
+    }
+  });
+  EQUAL(reap(child), 0);
+  int parent = 0;
+  EQUAL(OK(read(ends[0], &parent, sizeof parent)), sizeof parent);
+  CHECK(parent != getpid() && parent > 0);
+}
+
+CASE(exec_replaces_the_program) {
+  int ends[2];
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    dup2(ends[1], 1);
+    execl("/proc/self/exe", "process", "--list", NULL);
+    _exit(1);
+  });
+  OK(close(ends[1]));
+  char buffer[8192];
+  int total = 0, got;
+  while ((got = OK(read(ends[0], buffer + total, sizeof buffer - 1 - total))) > 0) total += got;
+  buffer[total] = 0;
+  EQUAL(reap(child), 0);
+  CHECK(strstr(buffer, "exec_replaces_the_program 30\n"));
+}
+
+static void write_file(const char *name, const void *data, size_t size) {
+  int file = OK(open(name, O_CREAT | O_WRONLY | O_TRUNC, 0755));
+  EQUAL(OK(write(file, data, size)), size);
+  OK(close(file));
+}
+
+// Every damaged ELF file is refused, or its process dies of a signal: never more than that.
+CASE(malformed_elf) {
+  static unsigned char program[1 << 20];
+  int file = OK(open("/proc/self/exe", O_RDONLY));
+  int size = OK(read(file, program, sizeof program));
+  OK(close(file));
+  CHECK(size > 4096);
+  unsigned seed = 12345;
+  char *arguments[] = {"x", "--list", NULL};
+  for (int i = 0; i < 60; i++) {
+    unsigned char saved[256];
+    memcpy(saved, program, sizeof saved);
+    int cut = size;
+    if (i < 20) cut = i * 13;
+    else
+      for (int n = 0; n < 3; n++) {
+        seed = seed * 1664525 + 1013904223;
+        program[seed >> 8 & 0xff] ^= 1 << (seed >> 20 & 7);
+      }
+    write_file("broken", program, cut < size ? cut : 65536 < size ? 65536 : size);
+    memcpy(program, saved, sizeof saved);
+    pid_t child = CHILD({
+      close(1);
+      close(2);
+      alarm(2);
+      execv("broken", arguments);
+      _exit(errno == ENOEXEC || errno == EINVAL || errno == ENOMEM || errno == EACCES || errno == ENOENT || errno == EFAULT || errno == E2BIG ||
+                    errno == ELIBBAD || errno == EIO
+                ? 0
+                : errno);
+    });
+    int status = reap(child);
+    if (i < 20) EQUAL(status, 0);
+  }
+  write_file("broken", "not a program", 13);
+  FAILS(execv("broken", arguments), ENOEXEC);
+  FAILS(execv("missing", arguments), ENOENT);
+  FAILS(execv("/", arguments), EACCES);
+  FAILS(execv("/dev/null", arguments), EACCES);
+}
+
+CASE(interpreter_lines) {
+  write_file("loop", "#!./loop\n", 9);
+  char *arguments[] = {"loop", NULL};
+  FAILS(execv("./loop", arguments), ELOOP);
+  write_file("gone", "#!/no/such/interpreter\n", 23);
+  FAILS(execv("./gone", arguments), ENOENT);
+}

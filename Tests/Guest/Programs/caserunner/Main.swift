@@ -1,0 +1,166 @@
+import SystemABI
+import UserKit
+
+/// Runs every case of /tests/list in a process group of its own and reports in KTAP on the second serial port.
+///
+/// A line of the list is `LIMIT sh FAMILY/NAME` or `LIMIT c FAMILY NAME`; LIMIT is in seconds of guest time. After a case the
+/// processes, open files and frames are where they were before, or it fails as a leak.
+@main
+struct Main {
+  /// Frames that a case may keep: the kernel's heap does not give back pages that are in part in use.
+  static let slack = 48
+
+  static func main() {
+    guard let report = try? FileDescriptor.open("/dev/ttyS1", flags: OpenFlags.writeOnly),
+      let list = try? FileDescriptor.open("/tests/list").readAll()
+    else {
+      complain("no /dev/ttyS1 or /tests/list")
+      Program.exit(1)
+    }
+    let lines = list.split(separator: 10).map { Array($0) }
+    say(report, "KTAP version 1\n1.." + decimal(lines.count))
+    for (index, line) in lines.enumerated() { run(line, index + 1, report) }
+    Program.exit(0)
+  }
+
+  static func say(_ report: FileDescriptor, _ text: Bytes) { try? report.write(text + "\n") }
+
+  static func run(_ line: Bytes, _ order: Int, _ report: FileDescriptor) {
+    let words = line.split(separator: 32).map { Array($0) }
+    guard words.count >= 3, let limit = number(words[0]) else { return say(report, "# bad line " + line) }
+    let action = Array(line[(words[0].count + 1)...])
+    say(report, "# running " + action)
+    let before = State.settled()
+    let failure = execute(words, limit)
+    let after = State.settled()
+    let problem = failure ?? after.leak(since: before)
+    guard let problem else { return say(report, "ok " + decimal(order) + " - " + action) }
+    if let output = try? FileDescriptor.open("/tmp/output").readAll() {
+      for text in output.split(separator: 10).suffix(40) { say(report, "# " + Array(text)) }
+    }
+    say(report, "# " + problem)
+    say(report, "not ok " + decimal(order) + " - " + action)
+  }
+
+  /// What went wrong, or nil.
+  static func execute(_ words: [Bytes], _ limit: Int) -> Bytes? {
+    do throws(Errno) {
+      try FileSystem.makeDirectory("/tmp/case")
+      let child = try Process.fork()
+      if child == 0 { becomeCase(words) }
+      try? Process.setGroup(child, child)
+      let status = try finish(child, limit)
+      try? Process.kill(-child, 9)
+      // What the case left behind is ours now only if it was a direct child; init reaps the rest.
+      try removeTree("/tmp/case")
+      guard let status else { return "took more than " + decimal(limit) + " seconds" }
+      switch status {
+      case .exited(0): return nil
+      case .exited(let code): return "exit status " + decimal(Int(code))
+      case .signaled(let signal): return "killed by signal " + decimal(Int(signal))
+      default: return "ended strangely"
+      }
+    } catch { return "the runner failed: " + error.text }
+  }
+
+  /// The status, or nil when the time was up and the case was killed.
+  static func finish(_ child: Int32, _ limit: Int) throws(Errno) -> WaitStatus? {
+    let start = State.uptime
+    while true {
+      if let (_, status) = try Process.wait(child, noHang: true) { return status }
+      if State.uptime - start > limit * 100 {
+        try Process.kill(-child, 9)
+        _ = try Process.wait(child)
+        return nil
+      }
+      try Process.sleep(milliseconds: 2)
+    }
+  }
+
+  static func becomeCase(_ words: [Bytes]) -> Never {
+    do throws(Errno) {
+      try Process.setGroup(0, 0)
+      let output = try FileDescriptor.open(
+        "/tmp/output", flags: OpenFlags.writeOnly | OpenFlags.create | OpenFlags.truncate, mode: 0o644)
+      let input = try FileDescriptor.open("/dev/null")
+      try input.duplicate(as: 0)
+      try output.duplicate(as: 1)
+      try output.duplicate(as: 2)
+      try input.close()
+      try output.close()
+      try FileSystem.changeDirectory("/tmp/case")
+      var environment: [Bytes] = ["PATH=/sbin:/bin", "HOME=/root", "TERM=linux"]
+      if (try? FileSystem.stat("/tests/torture")) != nil { environment.append("TORTURE=1") }
+      if words[1] == "c" {
+        try Process.execute("/tests/c/" + words[2], [words[2]] + words.dropFirst(3), environment: environment)
+      }
+      let script: Bytes = ". /tests/lib.sh; . /tests/" + words[2] + ".sh"
+      try Process.execute("/bin/sh", ["sh", "-c", script], environment: environment)
+    } catch { complain("cannot start", error) }
+    Program.exit(126)
+  }
+
+  static func removeTree(_ path: Bytes) throws(Errno) {
+    for name in try FileSystem.list(path) {
+      let child = path + "/" + name
+      if try FileSystem.stat(child, follow: false).isDirectory { try removeTree(child) } else { try FileSystem.unlink(child) }
+    }
+    try FileSystem.removeDirectory(path)
+  }
+}
+
+/// What must be the same before and after a case.
+struct State {
+  var frames = 0
+  var processes = 0
+  var files = 0
+
+  static func lines(_ path: Bytes) -> [Bytes] {
+    guard let file = try? FileDescriptor.open(path) else { return [] }
+    defer { try? file.close() }
+    return ((try? file.readAll()) ?? []).split(separator: 10).map { Array($0) }
+  }
+
+  /// Hundredths of a second since boot.
+  static var uptime: Int {
+    guard let text = lines("/proc/uptime").first?.prefix(while: { $0 != 32 }) else { return 0 }
+    return number(text.filter { $0 != 46 }) ?? 0
+  }
+
+  static func now() -> State {
+    var state = State()
+    for line in lines("/proc/kernel_state") {
+      guard let colon = line.firstIndex(of: 58), let value = number(Array(line[(colon + 2)...])) else { continue }
+      let name = Array(line[..<colon])
+      if name == "free_frames" { state.frames = value }
+      if name == "processes" { state.processes = value }
+      if name == "open_files" { state.files = value }
+    }
+    return state
+  }
+
+  /// The state without caches. Orphans that init reaps and files that dying processes close get a moment.
+  static func settled() -> State {
+    if let file = try? FileDescriptor.open("/proc/sys/vm/drop_caches", flags: OpenFlags.writeOnly) {
+      try? file.write("3\n")
+      try? file.close()
+    }
+    var last = now()
+    for _ in 0..<200 {
+      try? Process.sleep(milliseconds: 2)
+      let next = now()
+      if next.processes == last.processes, next.files == last.files { return next }
+      last = next
+    }
+    return last
+  }
+
+  func leak(since before: State) -> Bytes? {
+    if processes > before.processes { return "leaked processes: " + decimal(before.processes) + " before, " + decimal(processes) + " after" }
+    if files > before.files { return "leaked open files: " + decimal(before.files) + " before, " + decimal(files) + " after" }
+    if frames + Main.slack < before.frames {
+      return "leaked frames: " + decimal(before.frames) + " free before, " + decimal(frames) + " after"
+    }
+    return nil
+  }
+}
