@@ -81,12 +81,13 @@ let bareKernel: [Target] = [
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("Inspection", ["CMachine", "SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"], settings: trusted),
   kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
     name: "KernelMain",
     dependencies: [
       "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
-      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions",
+      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection",
     ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: bareLink("kernel")),

@@ -9,6 +9,7 @@ enum BootTests {
     "boot: a root by its label, without an initramfs", "boot: a command's status comes back",
     "boot: a command that the root does not have", "boot: a corrupt superblock is no panic", "boot: a kernel stack overflow has a name",
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
+    "boot: gdb asks the stopped kernel for its processes",
   ]
 
   static func run(_ results: Results) async throws {
@@ -18,7 +19,12 @@ enum BootTests {
     let root = try RootImage.make(name: "boot-root.ext2").path
     try await loaders(results, folder)
     let machines: [(name: String, command: [String], change: (inout VirtualMachine) -> Void)] = [
-      (names[3], ["uname", "-m"], { $0.settings.cpu = "qemu32"; $0.commandLine.append("noapic"); $0.disks[0].interface = "ide" }),
+      (
+        names[3], ["uname", "-m"],
+        {
+          $0.settings.cpu = "qemu32"; $0.commandLine.append("noapic"); $0.disks[0].interface = "ide"
+        }
+      ),
       (names[4], ["uname", "-m"], { $0.settings.cpu = "n270" }),
       (names[5], ["uname", "-m"], { $0.settings.memory = 32 }),
       (names[6], ["uname", "-m"], { $0.settings.processors = 8 }),
@@ -53,13 +59,23 @@ enum BootTests {
       guard symbols.contains("SystemRequest") else { throw ToolError("the backtrace has no names", why: symbols, hint: "") }
     }
     await results.check(names[13]) {
-      let run = try await start(root, ["echo", "only this"]) { $0.commandLine = $0.commandLine.filter { $0 != "quiet" } + ["console=ttyS1"] }
+      let run = try await start(root, ["echo", "only this"]) {
+        $0.commandLine = $0.commandLine.filter { $0 != "quiet" } + ["console=ttyS1"]
+      }
       // Without "quiet" the log goes to the first serial port too: only "quiet", which run always gives, keeps it apart.
       try expect(run, .powerOff(status: 0), log: "power off")
       let quiet = try await start(root, ["echo", "only this"])
       guard quiet.console == "only this" else { throw ToolError("the output is mixed", why: quiet.console, hint: "") }
     }
     await results.check(names[14]) { try await vga(root, folder) }
+    await results.check(names[15]) {
+      try Shell.require("gdb", package: "gdb", purpose: "is the debugger")
+      let arguments = ["debug", "--break", "fork_return", "--batch", "continue", "continue", "adros-processes", "adros-spaces"]
+      let text = try await Shell.capture([Paths.inTop("adrosctl").path] + arguments + ["--", "/bin/sh", "-c", "ls"], what: "debug failed")
+      guard text.contains("PPID"), text.contains("running init"), text.contains("rwxp") || text.contains("rw-p") else {
+        throw ToolError("the reports are missing", why: text, hint: "")
+      }
+    }
   }
 
   struct Finished {
@@ -97,14 +113,16 @@ enum BootTests {
   private static func expect(_ run: Finished, _ ending: Ending, output: String = "", log: String = "") throws {
     if run.ending == ending, output.isEmpty || run.console.contains(output), log.isEmpty || run.log.contains(log) { return }
     throw ToolError(
-      "the machine ended with \(run.ending)", why: "wanted \(ending) \(output)\(log)\nconsole:\n\(run.console)\nlog:\n\(run.log.suffix(3000))",
+      "the machine ended with \(run.ending)",
+      why: "wanted \(ending) \(output)\(log)\nconsole:\n\(run.console)\nlog:\n\(run.log.suffix(3000))",
       hint: "")
   }
 
   /// Images with GRUB: commands are typed at the shell's prompt.
   private static func loaders(_ results: Results, _ folder: URL) async throws {
     let input = folder.appendingPathComponent("input")
-    try Data("uname -a; ls /sbin; poweroff\n".utf8).write(to: input)
+    // What is typed before the kernel has its serial port is lost: empty lines.
+    try Data((String(repeating: "\n", count: 40) + "uname -a; ls /sbin; poweroff\n").utf8).write(to: input)
     let log = try Paths.scratch("boot.log")
     for (index, table) in PartitionTable.allCases.enumerated() {
       await results.check(names[index]) {

@@ -42,6 +42,7 @@ enum Builder {
       "swift", "build", "-c", "release", "--triple", "i686-unknown-none-elf", "--toolset",
       Paths.inTop("configs/toolsets/\(part)-i686.json").path, "--package-path", Paths.top.path, "--scratch-path",
       Paths.inTop(".build-\(part)-i686" + (debug ? "-debug" : "")).path,
+      "--explicit-target-dependency-import-check", "error",
     ] + (debug ? ["-Xswiftc", "-DCHECKED"] : [])
   }
 

@@ -34,7 +34,8 @@ struct Check: AsyncParsableCommand {
 enum UnsafeRule {
   /// Folders below Sources whose code may spell `unsafe`.
   static let trusted = [
-    "Kernel/Machine/", "Kernel/Sync/", "Kernel/Threads/", "Kernel/Entry/", "Kernel/CMachine/", "Userland/UserKit/", "Userland/CSystem/",
+    "Kernel/Machine/", "Kernel/Sync/", "Kernel/Threads/", "Kernel/Entry/", "Kernel/Inspection/", "Kernel/CMachine/", "Userland/UserKit/",
+    "Userland/CSystem/",
   ]
   static let tokens = ["unsafe", "@unchecked", "@safe", "@_extern", "Ounchecked"]
 

@@ -5,7 +5,9 @@ import ImageKit
 struct Debug: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Boots the system stopped at its first instruction, with gdb on this terminal.",
-    discussion: "gdb gets the kernel's symbols and the commands of configs/gdb/adros.py: threads, processes, spaces, inodes, locks.")
+    discussion:
+      "gdb gets the kernel's symbols and the commands of configs/gdb/adros.py: adros-threads, adros-processes, adros-spaces, adros-inodes, adros-locks."
+  )
 
   @OptionGroup var machine: MachineOptions
   @Option(name: .customLong("break"), help: "Stop at this function first.") var breakpoint: String?
@@ -33,7 +35,11 @@ struct Debug: AsyncParsableCommand {
       value.disks = [.init(file: try root ?? RootImage.make().path, interface: value.settings.rootInterface, snapshot: true)]
       value.commandLine = value.settings.commandLine + ["root=/dev/" + (value.settings.rootInterface == "ide" ? "hda" : "vda")]
       let arguments = value.arguments
-      var gdb = ["gdb", "-q", Paths.kernel(configuration).path, "-ex", "set architecture i386", "-ex", "target remote \(socket.path)"]
+      // Swift's debug information makes gdb complain about modules it cannot find.
+      var gdb = [
+        "gdb", "-q", "-iex", "set complaints 0", Paths.kernel(configuration).path, "-ex", "set architecture i386", "-ex",
+        "target remote \(socket.path)",
+      ]
       gdb += ["-ex", "source " + Paths.inTop("configs/gdb/adros.py").path]
       if let breakpoint { gdb += ["-ex", "hbreak \(breakpoint)", "-ex", "continue"] }
       if !batch.isEmpty { gdb += ["-batch"] + batch.flatMap { ["-ex", $0] } }

@@ -149,7 +149,9 @@ enum CPrograms {
   static func build() async throws -> [URL]? {
     let target = try Paths.scratch("c")
     try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
-    let probe = try await Shell.run(["sh", "-c", "echo 'int main(){}' | gcc -m32 -static -x c -o \"$0\" - 2>/dev/null", target.path + "/.probe"])
+    let probe = try await Shell.run([
+      "sh", "-c", "echo 'int main(){}' | gcc -m32 -static -x c -o \"$0\" - 2>/dev/null", target.path + "/.probe",
+    ])
     guard probe.status == 0 else { return nil }
     var result: [URL] = []
     let header = folder.appendingPathComponent("test.h")
@@ -157,7 +159,9 @@ enum CPrograms {
       let source = folder.appendingPathComponent(file)
       let program = target.appendingPathComponent(String(file.dropLast(2)))
       result.append(program)
-      if let made = modified(program), let changed = modified(source), let shared = modified(header), made > max(changed, shared) { continue }
+      if let made = modified(program), let changed = modified(source), let shared = modified(header), made > max(changed, shared) {
+        continue
+      }
       try await Shell.capture(
         ["gcc", "-m32", "-static", "-O1", "-g0", "-Wall", "-Werror", "-std=gnu17", "-pthread", "-o", program.path, source.path, "-lrt"],
         what: "Tests/Guest/C/\(file) does not compile", code: ExitStatus.buildFailed)

@@ -14,12 +14,16 @@ enum Monitor {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     let bytes = Array(path.utf8)
-    guard file >= 0, bytes.count < 108 else { throw ToolError("no monitor", why: "the socket's path is too long", hint: "a shorter TMPDIR") }
+    guard file >= 0, bytes.count < 108 else {
+      throw ToolError("no monitor", why: "the socket's path is too long", hint: "a shorter TMPDIR")
+    }
     withUnsafeMutableBytes(of: &address.sun_path) { for (index, byte) in bytes.enumerated() { $0[index] = byte } }
     let result = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(file, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
     }
-    guard result == 0 else { throw ToolError("no monitor at \(path)", why: String(cString: strerror(errno)), hint: "is the machine running?") }
+    guard result == 0 else {
+      throw ToolError("no monitor at \(path)", why: String(cString: strerror(errno)), hint: "is the machine running?")
+    }
     var answer = ""
     func readToPrompt() {
       var buffer = [UInt8](repeating: 0, count: 4096)

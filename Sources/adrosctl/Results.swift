@@ -93,7 +93,8 @@ struct Report: ExpressibleByArgument {
   private func text(_ items: [Results.Item]) throws -> String {
     switch format {
     case .tap:
-      return (["TAP version 13", "1..\(items.count)"]
+      return
+        (["TAP version 13", "1..\(items.count)"]
         + items.enumerated().map { index, item in
           "\(item.outcome == .failed ? "not ok" : "ok") \(index + 1) - \(item.name)"
             + (item.outcome == .skipped ? " # SKIP \(item.detail)" : "")

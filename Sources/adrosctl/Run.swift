@@ -36,7 +36,9 @@ struct Run: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let settings = try machine.resolve()
-      if !forward.isEmpty, !settings.network { throw ToolError("--forward needs a network", why: "there is none", hint: "--net", code: ExitStatus.usage) }
+      if !forward.isEmpty, !settings.network {
+        throw ToolError("--forward needs a network", why: "there is none", hint: "--net", code: ExitStatus.usage)
+      }
       if kernel == nil, boot == nil { try await Builder.build(.kernel, configuration) }
       if boot == nil { try await Builder.build(.userland) }
       let log = try Paths.scratch("kernel-\(ProcessInfo.processInfo.processIdentifier).log")
@@ -114,10 +116,13 @@ struct Run: AsyncParsableCommand {
     case .panic, .reset, .timeout: break
     }
     Progress.say(Ending.tail(log))
-    if case .panic = ending { Progress.say(try await Symbolize.symbolize(Ending.tail(log, lines: 200), kernel: Paths.kernel(configuration))) }
+    if case .panic = ending {
+      Progress.say(try await Symbolize.symbolize(Ending.tail(log, lines: 200), kernel: Paths.kernel(configuration)))
+    }
     if case .timeout = ending {
       throw ToolError(
-        "the guest did not finish in time", why: "--timeout \(Int(settings.timeout ?? 0))s", hint: "less \(log.path)", code: ExitStatus.timeout)
+        "the guest did not finish in time", why: "--timeout \(Int(settings.timeout ?? 0))s", hint: "less \(log.path)",
+        code: ExitStatus.timeout)
     }
     throw ToolError(
       "the kernel ended without powering off", why: "\(ending)", hint: "less \(log.path)", code: ExitStatus.kernelPanic)

@@ -15,7 +15,8 @@ struct Symbolize: AsyncParsableCommand {
         : addresses.map { $0.hasPrefix("0x") ? $0 : "0x" + $0 }.joined(separator: "\n")
       let result = try await Self.symbolize(text, kernel: Paths.kernel(configuration))
       if result.isEmpty {
-        throw ToolError("there is no kernel address", why: "they look like 0xc0123456", hint: "./adrosctl symbolize 0xc0100000", code: ExitStatus.usage)
+        throw ToolError(
+          "there is no kernel address", why: "they look like 0xc0123456", hint: "./adrosctl symbolize 0xc0100000", code: ExitStatus.usage)
       }
       print(result)
     }
@@ -29,7 +30,7 @@ struct Symbolize: AsyncParsableCommand {
     let named = try await Shell.capture(
       ["llvm-symbolizer", "-e", kernel.path, "-s", "-a", "-p"] + found, what: "the addresses could not be symbolized")
     // Demangled where the toolchain can.
-    let names = Set(named.matches(of: /\$s[A-Za-z0-9_]+/).map { String($0.output) })
+    let names = Set(named.matches(of: /\$[se][A-Za-z0-9_]+/).map { String($0.output) })
     guard !names.isEmpty, Shell.find("swift") != nil else { return named }
     let plain = try await Shell.capture(["swift", "demangle", "-compact", "-simplified"] + names.sorted(), what: "demangling")
     return zip(names.sorted(), plain.split(separator: "\n")).sorted { $0.0.count > $1.0.count }
@@ -70,7 +71,8 @@ struct Doctor: AsyncParsableCommand {
       for index in tools.indices { tools[index].found = Shell.find(tools[index].command) != nil }
       var missing = tools.filter { !$0.found && !$0.package.isEmpty }
       if fix, !missing.isEmpty {
-        let packages = Array(Set(missing.map(\.package) + (missing.contains { $0.package == "grub-common" } ? ["grub-pc-bin"] : []))).sorted()
+        let packages = Array(Set(missing.map(\.package) + (missing.contains { $0.package == "grub-common" } ? ["grub-pc-bin"] : [])))
+          .sorted()
         let outcome = try await Shell.run(["apt-get", "install", "-y", "--no-install-recommends"] + packages)
         if outcome.status != 0 {
           throw ToolError("the packages were not installed", why: "apt-get failed", hint: "run it as root", code: ExitStatus.missingTool)

@@ -12,7 +12,8 @@ final class Ext2Reader {
     let options = volume.offset > 0 ? "offset=\(volume.offset)" : nil
     let code = ext2fs_open2(volume.file, options, EXT2_FLAG_64BITS, 0, 0, shim_unix_manager(), &handle)
     guard code == 0, let handle else {
-      throw ToolError("cannot open \(volume.file)", why: String(cString: error_message(code)), hint: "./adrosctl image check \(volume.file)")
+      throw ToolError(
+        "cannot open \(volume.file)", why: String(cString: error_message(code)), hint: "./adrosctl image check \(volume.file)")
     }
     fs = handle
   }

@@ -116,7 +116,9 @@ public struct ImageVolume: Sendable {
       let place = FileManager.default.temporaryDirectory.appendingPathComponent("adros-check-\(UUID().uuidString)")
       copy = place
       try await Shell.capture(
-        ["dd", "if=" + file, "of=" + place.path, "bs=1M", "iflag=skip_bytes,count_bytes", "skip=\(offset)", "count=\(size)", "conv=sparse"],
+        [
+          "dd", "if=" + file, "of=" + place.path, "bs=1M", "iflag=skip_bytes,count_bytes", "skip=\(offset)", "count=\(size)", "conv=sparse",
+        ],
         what: "cannot copy the partition")
       target = place.path
     }

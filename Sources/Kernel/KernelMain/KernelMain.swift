@@ -5,6 +5,7 @@ import Devices
 import Entry
 import FileSystems
 import Initramfs
+import Inspection
 import Machine
 import Processes
 import Sync

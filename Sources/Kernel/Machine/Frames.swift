@@ -46,6 +46,8 @@ public enum Frames {
     for range in ranges { unsafe allocator.add(range) }
   }
 
+  static var isFree: Bool { lock.isFree }
+
   private static func locked<Result>(_ body: () -> Result) -> Result {
     // SAFETY: interrupts go back to what they were.
     let flags = unsafe interrupts_save()

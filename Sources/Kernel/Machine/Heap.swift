@@ -7,7 +7,10 @@ import Sync
 ///
 /// It serves Swift's allocator (`posix_memalign`, `free`) on every CPU. Objects are found back through
 /// their frame's entry, so there are no headers.
-enum Heap {
+public enum Heap {
+  /// Whether nobody is inside the allocators: a debugger that stopped the machine asks before it uses them.
+  public static var isFree: Bool { lock.isFree && Frames.isFree }
+
   /// Object sizes in bytes; a slab page holds 4096 / size of them.
   private static let smallest: UInt32 = 16
 

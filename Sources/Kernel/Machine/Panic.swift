@@ -21,7 +21,7 @@ public enum Panic {
   }
 
   /// Stops the machine with a message and the caller's backtrace.
-  public static func stop(_ message: String) -> Never { halt(message, eip: 0, ebp: unsafe ebp_read()) }
+  public static func stop(_ message: String) -> Never { halt(message, eip: 0, ebp: unsafe frame_address()) }
 
   static func halt(_ message: String, eip: UInt32, ebp: UInt32) -> Never {
     // SAFETY: nothing returns from here; the log's lock is broken because its holder may be what died.

@@ -242,6 +242,9 @@ public final class ProcessTable {
   /// Processes ever made, for /proc/stat.
   public let forkCount = Atomic<UInt32>(0)
 
+  /// Whether nobody holds the table's lock; for a debugger.
+  public var isFree: Bool { state.isFree }
+
   /// Runs `body` with the family ties locked. It must not sleep.
   public func withTree<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
     try state.withLock { _ throws(Failure) in try body() }

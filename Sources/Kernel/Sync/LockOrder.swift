@@ -74,6 +74,20 @@ public enum LockOrder {
     #endif
   }
 
+  /// The ranks that a stopped CPU holds, for reports; empty in unchecked kernels.
+  public static func held(by cpu: Int) -> String {
+    var text = ""
+    #if CHECKED
+      // SAFETY: a static array of CPU_MAX blocks; the reader accepts a picture that is just changing.
+      guard cpu >= 0, cpu < Int(CPU_MAX) else { return text }
+      let block = unsafe withUnsafeMutablePointer(to: &machine_cpus) {
+        unsafe UnsafeMutableRawPointer($0).assumingMemoryBound(to: percpu.self) + cpu
+      }
+      for index in 0..<min(unsafe block.pointee.rank_count, 20) { text += "\(unsafe load(block, index)) " }
+    #endif
+    return text
+  }
+
   /// Whether this CPU holds no spin lock: what a thread that is about to sleep must be able to say.
   public static var holdsNothing: Bool {
     #if CHECKED

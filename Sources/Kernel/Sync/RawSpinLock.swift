@@ -17,5 +17,8 @@ public struct RawSpinLock: ~Copyable, Sendable {
     word.exchange(1, ordering: .acquiring) == 0
   }
 
+  /// A hint: whether nobody holds it.
+  @inlinable public var isFree: Bool { word.load(ordering: .relaxed) == 0 }
+
   @inlinable public func release() { word.store(0, ordering: .releasing) }
 }

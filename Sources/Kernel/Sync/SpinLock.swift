@@ -61,6 +61,9 @@ public final class InterruptSpinLock<Value: ~Copyable, Rank: LockRank>: @uncheck
 }
 
 extension InterruptSpinLock where Value: ~Copyable {
+  /// A hint: whether nobody holds it.
+  public var isFree: Bool { lock.isFree }
+
   /// As `withLock`, but does nothing when somebody holds the lock: for a panic's last words.
   public func withLockIfFree(_ body: (inout Value) -> Void) {
     // SAFETY: as in withLock.

@@ -93,6 +93,25 @@ import Synchronization
     unsafe unsafeDowncast(current, to: type)
   }
 
+  /// For reports: what it does now, in eight columns.
+  public final var stateName: StaticString {
+    switch state {
+    case .ready: "ready  "
+    case .running: "running"
+    case .blocked: "blocked"
+    case .dead: "dead   "
+    }
+  }
+
+  /// The ranks of the sleeping locks it holds, in checked kernels; else empty.
+  public final var heldMutexRanks: String {
+    var text = ""
+    #if CHECKED
+      for index in 0..<min(heldCount, 12) { text += "\(held[index]) " }
+    #endif
+    return text
+  }
+
   /// Whether it runs or waits for a CPU; a hint.
   public final var isRunnable: Bool { state == .running || state == .ready }
 

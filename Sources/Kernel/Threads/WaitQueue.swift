@@ -168,6 +168,13 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
     return try body(&value)
   }
 
+  /// As `withLock`, or nil when somebody holds the lock.
+  public func tryWithLock<Result>(_ body: (inout Value) -> Result) -> Result? {
+    guard word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged else { return nil }
+    defer { release() }
+    return body(&value)
+  }
+
   /// Both values of two different locks of this rank, `first` taken first: the caller has an order for them.
   public static func withBoth<Result, Failure: Error>(
     _ first: Mutex, _ second: Mutex, _ body: () throws(Failure) -> Result

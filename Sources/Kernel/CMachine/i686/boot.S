@@ -139,7 +139,8 @@ boot_stack: .skip 16384
 boot_stack_top:
 .align 64
 machine_cpus: .skip 16 * 576
-.globl log_ring, machine_smap, boot_arena
+.globl log_ring, machine_smap, boot_arena, inspect_buffer
+inspect_buffer: .skip 32768
 boot_arena: .skip 16384
 log_ring: .skip 32768
 machine_smap: .skip 1

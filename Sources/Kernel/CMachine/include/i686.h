@@ -73,6 +73,8 @@ extern uint8_t machine_smap SHARED;
 extern uint32_t boot_magic SHARED, boot_info SHARED;
 struct log_ring { char bytes[32768]; };
 extern struct log_ring log_ring SHARED;
+struct inspect_buffer { char bytes[32768]; };
+extern struct inspect_buffer inspect_buffer SHARED;
 
 UNSAFE uint32_t user_copy(void *destination, const void *source, uint32_t count); // bytes not copied
 UNSAFE uint32_t user_zero(void *destination, uint32_t count);                     // bytes not zeroed
@@ -146,7 +148,8 @@ static inline UNSAFE void fpu_reset(void) {
 }
 static inline UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s)); }
 static inline UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
-static inline UNSAFE uint32_t ebp_read(void) { uint32_t v; ASM("movl %%ebp, %0" : "=r"(v)); return v; }
+// The caller's frame, which must have one then: a backtrace starts there.
+static inline __attribute__((always_inline)) UNSAFE uint32_t frame_address(void) { return (uint32_t)(uintptr_t)__builtin_frame_address(0); }
 struct __attribute__((packed)) table_pointer { uint16_t limit; uint32_t base; };
 static inline UNSAFE void idt_load(const void *base, uint16_t limit) {
     struct table_pointer p = {limit, (uint32_t)(uintptr_t)base};

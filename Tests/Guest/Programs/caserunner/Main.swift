@@ -156,7 +156,9 @@ struct State {
   }
 
   func leak(since before: State) -> Bytes? {
-    if processes > before.processes { return "leaked processes: " + decimal(before.processes) + " before, " + decimal(processes) + " after" }
+    if processes > before.processes {
+      return "leaked processes: " + decimal(before.processes) + " before, " + decimal(processes) + " after"
+    }
     if files > before.files { return "leaked open files: " + decimal(before.files) + " before, " + decimal(files) + " after" }
     if frames + Main.slack < before.frames {
       return "leaked frames: " + decimal(before.frames) + " free before, " + decimal(frames) + " after"
