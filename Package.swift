@@ -76,10 +76,13 @@ let bareKernel: [Target] = [
     "Entry", ["CMachine", "SystemABI", "Signals", "Machine", "Threads", "Processes", "Syscalls"], settings: trusted),
   kernel(
     "Syscalls",
-    ["CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes"]),
+    ["CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes", "EventFiles", "Sockets"]),
   kernel(
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),
+  kernel(
+    "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Inspection", ["CMachine", "SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"], settings: trusted),
   kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),

@@ -87,7 +87,9 @@ private struct Boot {
     defer { try? FileManager.default.removeItem(at: initramfs) }
     var machine = VirtualMachine(loader: .kernel(Paths.kernel(configuration), initramfs: initramfs), log: log)
     machine.settings.processors = processors
-    machine.disks = [.init(file: image.path, interface: interface, snapshot: false)]
+    var disk = VirtualMachine.Disk(file: image.path, interface: interface, snapshot: false)
+    disk.disposable = true
+    machine.disks = [disk]
     machine.interactive = false
     machine.results = output
     machine.commandLine = ["quiet", "root=/dev/" + (interface == "ide" ? "hda" : "vda")]

@@ -32,6 +32,12 @@ enum RootImage {
     return target
   }
 
+  /// The root image that `run --persist` writes to: made once, and again when somebody deletes it.
+  static func kept() throws -> URL {
+    let target = try Paths.scratch("persistent.ext2")
+    return FileManager.default.fileExists(atPath: target.path) ? target : try make(name: target.lastPathComponent)
+  }
+
   /// What every boot gets beside its root: init, which mounts the root and runs the command.
   static func makeInitramfs(command: [String]?) throws -> URL {
     var tree = RootTree()

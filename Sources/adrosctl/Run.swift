@@ -59,7 +59,7 @@ struct Run: AsyncParsableCommand {
     if let boot {
       if !boot.hasSuffix(".iso") { try add(boot, value.settings.rootInterface, &value) }
     } else {
-      let image = try root ?? RootImage.make().path
+      let image = try root ?? (persist ? RootImage.kept() : RootImage.make()).path
       if root != nil, try ImageVolume.find(in: image).kind != .ext2 {
         throw ToolError("\(image) cannot be the root", why: "it holds a FAT file system", hint: "--disk \(image)", code: ExitStatus.usage)
       }

@@ -98,7 +98,7 @@ public enum Inspection {
     var out = ""
     for cpu in 0..<Processors.count { out += "cpu \(cpu) holds spin locks of ranks \(LockOrder.held(by: cpu))\n" }
     for process in ProcessTable.shared.all() {
-      for task in process.signals.withLock({ $0.threads }) where task.heldMutexRanks != "" {
+      for task in process.signals.withLock({ $0.threads }) where !task.heldMutexRanks.isEmpty {
         out += "thread \(task.id) holds mutexes of ranks \(task.heldMutexRanks)\n"
       }
     }

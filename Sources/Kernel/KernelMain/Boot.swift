@@ -29,11 +29,13 @@ enum Boot {
     PageCache.start()
     Mounts.start()
     Names.start()
+    FileDescription.start()
     DeviceRegistry.start()
     FileSystemTypes.start()
     ProcessTable.start()
     Futex.start()
     SystemName.start()
+    SocketServices.start()
   }
 
   /// The boot thread.

@@ -11,6 +11,19 @@ public enum Heap {
   /// Whether nobody is inside the allocators: a debugger that stopped the machine asks before it uses them.
   public static var isFree: Bool { lock.isFree && Frames.isFree }
 
+  /// Frames that hold small objects, and the bytes of objects in them. Looks at the whole frame table.
+  public static var usage: (frames: Int, bytes: Int) {
+    // SAFETY: entries are read without the lock: the numbers are a moment's.
+    var result = (frames: 0, bytes: 0)
+    for number in 0..<Int(unsafe Frames.tableCount) {
+      let entry = unsafe Frames.table[number]
+      if entry.kind != FrameKind.slab.rawValue { continue }
+      result.frames += 1
+      result.bytes += Int(entry.inUse) << (4 + Int(entry.order))
+    }
+    return result
+  }
+
   /// Object sizes in bytes; a slab page holds 4096 / size of them.
   private static let smallest: UInt32 = 16
 

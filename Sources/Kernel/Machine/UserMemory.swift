@@ -162,9 +162,30 @@ public struct UserBuffer {
 
   /// All the bytes, at most `limit`.
   public mutating func takeBytes(limit: Int) throws(Errno) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: min(limit, count))
-    var span = bytes.mutableSpan
-    _ = try take(into: &span)
+    let wanted = min(limit, count)
+    guard UserMemory.isUser(address, wanted) else { throw .badAddress }
+    var left: UInt32 = 0
+    // SAFETY: user_copy recovers from faults; what it did not fill is not used.
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: wanted) { buffer, filled in
+      left = unsafe user_copy(buffer.baseAddress, UserMemory.pointer(address), UInt32(wanted))
+      filled = wanted - Int(left)
+    }
+    if left != 0 { throw .badAddress }
+    advance(wanted)
     return bytes
+  }
+
+  /// A 64-bit number, as eventfd and its relatives read and write them. Throws `invalidArgument` without room for one.
+  public mutating func put64(_ value: UInt64) throws(Errno) {
+    guard count >= 8 else { throw .invalidArgument }
+    try UserMemory.write64(value, to: address)
+    advance(8)
+  }
+
+  public mutating func take64() throws(Errno) -> UInt64 {
+    guard count >= 8 else { throw .invalidArgument }
+    let value = try UserMemory.read64(address)
+    advance(8)
+    return value
   }
 }

@@ -204,6 +204,9 @@ enum SystemFiles {
     text.addLine("names", UInt64(max(0, DentryCache.count.load(ordering: .relaxed))))
     text.addLine("cached_pages", UInt64(max(0, PageCache.count.load(ordering: .relaxed))))
     text.addLine("open_files", UInt64(openFiles))
+    let heap = Heap.usage
+    text.addLine("heap_frames", UInt64(heap.frames))
+    text.addLine("heap_bytes", UInt64(heap.bytes))
     text.addLine("cpus", UInt64(Processors.count))
     text.addLine("cpus_inside_calls", UInt64(Processors.insideCalls))
     return text.bytes

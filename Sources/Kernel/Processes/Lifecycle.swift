@@ -103,16 +103,17 @@ extension Task {
       return state.threads.isEmpty
     }
     process.times.withLock { $0.own += runtime }
-    if last { process.finish(status: status) }
-    // The address space may die with the process: this thread must not run on its tables.
+    if last { process.closeEverything() }
+    // The address space may die with the process: this thread must not run on its tables. A parent that learns of the end
+    // finds the memory free.
     Scheduler.activate(pageTable: 0)
-    process.releaseSpaceAfterExit(last)
+    if last { process.finish(status: status) }
   }
 }
 
 extension Process {
-  /// The last thread is gone: close everything, hand children on, tell the parent.
-  func finish(status: UInt32) {
+  /// The last thread is gone: files, session, children.
+  func closeEverything() {
     alarm.cancel()
     alarm.interval = 0
     let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
@@ -121,19 +122,19 @@ extension Process {
     root.unpin()
     directory.unpin()
     endSession()
-    signalVforkParent()
     reparentChildren()
+  }
+
+  /// The very end: memory, then the news for the parent.
+  func finish(status: UInt32) {
+    _ = replaceSpace(nil)
+    signalVforkParent()
     becomeZombie(status)
   }
 
   public func signalVforkParent() {
     vforkDone.store(true, ordering: .releasing)
     vforkEvent.wake()
-  }
-
-  func releaseSpaceAfterExit(_ last: Bool) {
-    guard last else { return }
-    _ = replaceSpace(nil)
   }
 
   private func endSession() {

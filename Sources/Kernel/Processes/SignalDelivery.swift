@@ -42,6 +42,7 @@ extension Process {
       }
     }
     for task in wakes { task.interrupt() }
+    signalEvent.wake()
     if resumed {
       resumeEvent.wake()
       ProcessTable.shared.withTree { tree.stopReport = 0xFFFF }

@@ -136,7 +136,7 @@ extension Call {
   }
 
   /// The segments of `struct iovec[count]`. SPEC: readv(2).
-  private func vectors(_ address: UInt32, _ count: UInt32) throws(Errno) -> [UserBuffer] {
+  func vectors(_ address: UInt32, _ count: UInt32) throws(Errno) -> [UserBuffer] {
     guard count <= 1024 else { throw .invalidArgument }
     var result: [UserBuffer] = []
     var total: UInt64 = 0

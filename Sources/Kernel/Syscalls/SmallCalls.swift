@@ -37,19 +37,6 @@ extension Call {
     return 0
   }
 
-  func ppoll(wide: Bool) throws(Errno) -> UInt32 {
-    let timeout = try timespec(c, wide: wide)
-    return try masked(d, e) { () throws(Errno) in try poll(timeout: timeout) }
-  }
-
-  /// pselect6's last argument points at the mask's address and size.
-  func pselect(wide: Bool) throws(Errno) -> UInt32 {
-    let timeout = try timespec(e, wide: wide)
-    let mask = f == 0 ? 0 : try UserMemory.read32(f)
-    let size = f == 0 ? 0 : try UserMemory.read32(f &+ 4)
-    return try masked(mask, size) { () throws(Errno) in try select(a, b, c, d, timeout: timeout) }
-  }
-
   func getcpu() throws(Errno) -> UInt32 {
     if a != 0 { try UserMemory.write32(UInt32(Processors.current), to: a) }
     if b != 0 { try UserMemory.write32(0, to: b) }

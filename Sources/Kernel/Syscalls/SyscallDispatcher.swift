@@ -194,12 +194,47 @@ public enum SyscallDispatcher {
     case .clockNanosleepTime64: try call.sleep(clock: call.a, absolute: call.b & 1 != 0, call.c, call.d, wide: true)
     case .futex: try call.futex(wide: false)
     case .futexTime64: try call.futex(wide: true)
-    case .poll: try call.poll(timeout: call.int(call.c) < 0 ? nil : UInt64(call.c) * 1_000_000)
+    case .poll: try call.poll(timeout: call.milliseconds(call.c))
     case .ppoll: try call.ppoll(wide: false)
     case .ppollTime64: try call.ppoll(wide: true)
-    case .newselect: try call.select(call.a, call.b, call.c, call.d, timeout: try call.selectTimeval(call.e))
+    case .newselect: try call.select()
+    case .select: try call.oldSelect()
+    case .epollCreate: if call.int(call.a) > 0 { try call.epollCreate(flags: 0) } else { throw .invalidArgument }
+    case .epollCreate1: try call.epollCreate(flags: call.a)
+    case .epollCtl: try call.epollControl()
+    case .epollWait: try call.epollWait(timeout: call.milliseconds(call.d))
+    case .epollPwait: try call.masked(call.e, call.f) { () throws(Errno) in try call.epollWait(timeout: call.milliseconds(call.d)) }
+    case .epollPwait2: try call.epollPwait2()
+    case .eventfd: try call.eventfd(flags: 0)
+    case .eventfd2: try call.eventfd(flags: call.b)
+    case .signalfd: try call.signalfd(flags: 0)
+    case .signalfd4: try call.signalfd(flags: call.d)
+    case .timerfdCreate: try call.timerfdCreate()
+    case .timerfdSettime: try call.timerfdSettime(wide: false)
+    case .timerfdSettime64: try call.timerfdSettime(wide: true)
+    case .timerfdGettime: try call.timerfdGettime(wide: false)
+    case .timerfdGettime64: try call.timerfdGettime(wide: true)
     case .pselect6: try call.pselect(wide: false)
     case .pselect6Time64: try call.pselect(wide: true)
+    case .socketcall: try call.socketcall()
+    case .socket: try call.socket(call.a, call.b, call.c)
+    case .socketpair: try call.socketpair(call.a, call.b, call.c, call.d)
+    case .bind: try call.bind(call.a, call.b, call.c)
+    case .connect: try call.connect(call.a, call.b, call.c)
+    case .listen: try call.listen(call.a, call.b)
+    case .accept4: try call.accept(call.a, call.b, call.c, flags: call.d)
+    case .getsockname: try call.getsockname(call.a, call.b, call.c, peer: false)
+    case .getpeername: try call.getsockname(call.a, call.b, call.c, peer: true)
+    case .shutdown: try call.shutdown(call.a, call.b)
+    case .sendto: try call.sendto(call.a, call.b, call.c, flags: call.d, call.e, call.f)
+    case .recvfrom: try call.recvfrom(call.a, call.b, call.c, flags: call.d, call.e, call.f)
+    case .sendmsg: try call.sendmsg(call.a, call.b, flags: call.c)
+    case .recvmsg: try call.recvmsg(call.a, call.b, flags: call.c)
+    case .sendmmsg: try call.multiple { header throws(Errno) in try call.sendmsg(call.a, header, flags: call.d) }
+    case .recvmmsg: try call.recvmmsg(wide: false)
+    case .recvmmsgTime64: try call.recvmmsg(wide: true)
+    case .getsockopt: try call.getsockopt(call.a, call.b, call.c, call.d, call.e)
+    case .setsockopt: try call.setsockopt(call.a, call.b, call.c, call.d, call.e)
     case .uname: try call.uname()
     case .sysinfo: try call.sysinfo()
     case .syslog: try call.syslog()
@@ -214,8 +249,8 @@ public enum SyscallDispatcher {
       .oldfstat, .stty, .gtty, .nice, .ftime, .prof,
       .acct, .lock, .mpx, .ulimit, .oldolduname, .ustat,
       .sgetmask, .ssetmask, .setreuid, .setregid, .sigpending, .settimeofday,
-      .getgroups, .setgroups, .select, .oldlstat, .uselib, .swapon,
-      .readdir, .fchown, .profil, .ioperm, .socketcall, .olduname,
+      .getgroups, .setgroups,  .oldlstat, .uselib, .swapon,
+      .readdir, .fchown, .profil, .ioperm,  .olduname,
       .iopl, .vhangup, .idle, .vm86old, .swapoff, .ipc,
       .setdomainname, .modifyLdt, .adjtimex, .createModule, .initModule, .deleteModule,
       .getKernelSyms, .quotactl, .bdflush, .sysfs, .afsSyscall, .setfsuid,
@@ -227,29 +262,29 @@ public enum SyscallDispatcher {
       .pivotRoot, .readahead, .setxattr, .lsetxattr, .fsetxattr, .getxattr,
       .lgetxattr, .fgetxattr, .listxattr, .llistxattr, .flistxattr, .removexattr,
       .lremovexattr, .fremovexattr, .sendfile64, .schedSetaffinity, .getThreadArea, .ioSetup,
-      .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie, .epollCreate,
-      .epollCtl, .epollWait, .remapFilePages, .timerCreate, .timerSettime, .timerGettime,
+      .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie, 
+        .remapFilePages, .timerCreate, .timerSettime, .timerGettime,
       .timerGetoverrun, .timerDelete, .vserver, .mbind, .getMempolicy, .setMempolicy,
       .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr,
       .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
       .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare,
       .getRobustList, .splice, .syncFileRange, .tee, .vmsplice, .movePages,
-      .epollPwait, .signalfd, .timerfdCreate, .eventfd, .fallocate, .timerfdSettime,
-      .timerfdGettime, .signalfd4, .eventfd2, .epollCreate1, .inotifyInit1, .rtTgsigqueueinfo,
-      .perfEventOpen, .recvmmsg, .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt,
-      .clockAdjtime, .sendmmsg, .setns, .processVmReadv, .processVmWritev, .kcmp,
+          .fallocate, 
+          .inotifyInit1, .rtTgsigqueueinfo,
+      .perfEventOpen,  .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt,
+      .clockAdjtime,  .setns, .processVmReadv, .processVmWritev, .kcmp,
       .finitModule, .schedSetattr, .schedGetattr, .seccomp, .memfdCreate, .bpf,
-      .socket, .socketpair, .bind, .connect, .listen, .accept4,
-      .getsockopt, .setsockopt, .getsockname, .getpeername, .sendto, .sendmsg,
-      .recvfrom, .recvmsg, .shutdown, .userfaultfd, .membarrier, .mlock2,
+           
+           
+         .userfaultfd, .membarrier, .mlock2,
       .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .ioPgetevents, .rseq, .semget, .semctl, .shmget,
       .shmctl, .shmat, .shmdt, .msgget, .msgsnd, .msgrcv,
-      .msgctl, .clockAdjtime64, .timerGettime64, .timerSettime64, .timerfdGettime64, .timerfdSettime64,
-      .ioPgeteventsTime64, .recvmmsgTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .semtimedopTime64, .schedRrGetIntervalTime64,
+      .msgctl, .clockAdjtime64, .timerGettime64, .timerSettime64,  
+      .ioPgeteventsTime64,  .mqTimedsendTime64, .mqTimedreceiveTime64, .semtimedopTime64, .schedRrGetIntervalTime64,
       .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
-      .pidfdGetfd, .processMadvise, .epollPwait2, .mountSetattr, .quotactlFd, .landlockCreateRuleset,
+      .pidfdGetfd, .processMadvise,  .mountSetattr, .quotactlFd, .landlockCreateRuleset,
       .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease, .futexWaitv, .setMempolicyHomeNode:
       throw .noFunction
     }

@@ -6,7 +6,7 @@ import SystemABI
 import Threads
 import VFS
 
-/// Clocks, sleeping, timers, futexes, polling.
+/// Clocks, sleeping, timers, futexes.
 extension Call {
   private func now(_ clock: UInt32) throws(Errno) -> UInt64 {
     switch clock {
@@ -78,12 +78,12 @@ extension Call {
     return UInt32((old + 999_999_999) / 1_000_000_000)
   }
 
-  private func putTimeval(_ nanoseconds: UInt64, to address: UInt32) throws(Errno) {
+  func putTimeval(_ nanoseconds: UInt64, to address: UInt32) throws(Errno) {
     try UserMemory.write32(UInt32(truncatingIfNeeded: nanoseconds / 1_000_000_000), to: address)
     try UserMemory.write32(UInt32(nanoseconds % 1_000_000_000 / 1000), to: address &+ 4)
   }
 
-  private func timeval(_ address: UInt32) throws(Errno) -> UInt64 {
+  func timeval(_ address: UInt32) throws(Errno) -> UInt64 {
     let seconds = try UserMemory.read32(address)
     let microseconds = try UserMemory.read32(address &+ 4)
     guard int(seconds) >= 0, microseconds < 1_000_000 else { throw .invalidArgument }
@@ -181,107 +181,4 @@ extension Call {
     if matches { woken += Futex.wake(e, Int(max(0, int(d))), in: process) }
     return UInt32(result: woken)
   }
-
-  // MARK: Polling
-
-  /// Waits until one of the descriptions is ready: `check` asks them all, registering on the table when given one.
-  private func pollLoop(_ timeout: UInt64?, _ check: (PollTable?) throws(Errno) -> Int) throws(Errno) -> Int {
-    if timeout == 0 { return try check(nil) }
-    let deadline = timeout.map { Clock.monotonic + $0 }
-    let table = PollTable()
-    defer { table.clear() }
-    var count = try check(table)
-    while count == 0 {
-      do throws(Errno) {
-        let nothing = WaitQueue()
-        let _: Bool = try nothing.wait(deadline: deadline, reason: "poll") { table.takeSignal() ? true : nil }
-      } catch {
-        if error == .timedOut { return 0 }
-        throw error
-      }
-      count = try check(nil)
-    }
-    return count
-  }
-
-  func poll(timeout: UInt64?) throws(Errno) -> UInt32 {
-    guard b <= 65536 else { throw .invalidArgument }
-    var entries: [(file: FileDescription?, number: Int32, wanted: UInt32)] = []
-    for index in 0..<b {
-      let number = int(try UserMemory.read32(a &+ index * 8))
-      let wanted = try UserMemory.read32(a &+ index * 8 &+ 4) & 0xFFFF
-      entries.append((number < 0 ? nil : process.descriptors.withLock { $0[number] }, number, wanted))
-    }
-    var results = [UInt32](repeating: 0, count: entries.count)
-    let count = try pollLoop(timeout) { table throws(Errno) in
-      var ready = 0
-      for index in entries.indices where entries[index].number >= 0 {
-        let events = entries[index].file?.file.poll(table) ?? .invalid
-        results[index] = events.rawValue & (entries[index].wanted | 0x38)
-        if results[index] != 0 { ready += 1 }
-      }
-      return ready
-    }
-    for index in entries.indices {
-      try UserMemory.write32(entries[index].wanted | results[index] << 16, to: a &+ UInt32(index) * 8 &+ 4)
-    }
-    return UInt32(result: count)
-  }
-
-  /// With a temporary signal mask: ppoll, pselect6.
-  func masked(_ mask: UInt32, _ size: UInt32, _ body: () throws(Errno) -> UInt32) throws(Errno) -> UInt32 {
-    guard mask != 0 else { return try body() }
-    guard size == 8 else { throw .invalidArgument }
-    let new = try UserMemory.read64(mask)
-    let old = task.blocked
-    task.setBlocked(.init(bits: new))
-    do throws(Errno) {
-      let result = try body()
-      task.setBlocked(old)
-      return result
-    } catch {
-      // The handler must run with the temporary mask's complement blocked: restored on the way out.
-      task.savedMask = old
-      task.needsAttention = true
-      throw error
-    }
-  }
-
-  func select(_ count: UInt32, _ read: UInt32, _ write: UInt32, _ except: UInt32, timeout: UInt64?) throws(Errno) -> UInt32 {
-    guard int(count) >= 0 else { throw .invalidArgument }
-    let count = min(count, 65536)
-    let words = (count + 31) / 32
-    var sets: [[UInt32]] = []
-    for address in [read, write, except] {
-      var set = [UInt32](repeating: 0, count: Int(words))
-      if address != 0 { for word in 0..<words { set[Int(word)] = try UserMemory.read32(address &+ word * 4) } }
-      sets.append(set)
-    }
-    var entries: [(number: Int, file: FileDescription)] = []
-    for number in 0..<Int(count) where (sets[0][number / 32] | sets[1][number / 32] | sets[2][number / 32]) >> UInt32(number & 31) & 1 != 0
-    {
-      entries.append((number, try process.description(Int32(number))))
-    }
-    var results = sets
-    let masks: [UInt32] = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
-    let ready = try pollLoop(timeout) { table throws(Errno) in
-      results = Array(repeating: [UInt32](repeating: 0, count: Int(words)), count: 3)
-      var ready = 0
-      for entry in entries {
-        let events = entry.file.file.poll(table).rawValue
-        let bit = UInt32(1) << UInt32(entry.number & 31)
-        for kind in 0..<3 where sets[kind][entry.number / 32] & bit != 0 && events & masks[kind] != 0 {
-          results[kind][entry.number / 32] |= bit
-          ready += 1
-        }
-      }
-      return ready
-    }
-    for (kind, address) in [read, write, except].enumerated() where address != 0 {
-      for word in 0..<words { try UserMemory.write32(results[kind][Int(word)], to: address &+ word * 4) }
-    }
-    return UInt32(result: ready)
-  }
-
-  func selectTimeval(_ address: UInt32) throws(Errno) -> UInt64? { address == 0 ? nil : try timeval(address) }
 }

@@ -91,6 +91,40 @@ public struct Errno: Error, Equatable, Sendable {
   @inlinable public static var notSupportedOnSocket: Errno { Errno(rawValue: 95) }
   /// EAFNOSUPPORT
   @inlinable public static var addressFamilyNotSupported: Errno { Errno(rawValue: 97) }
+  /// EDESTADDRREQ
+  @inlinable public static var destinationAddressRequired: Errno { Errno(rawValue: 89) }
+  /// EMSGSIZE
+  @inlinable public static var messageTooLong: Errno { Errno(rawValue: 90) }
+  /// EPROTOTYPE
+  @inlinable public static var protocolWrongTypeForSocket: Errno { Errno(rawValue: 91) }
+  /// ENOPROTOOPT
+  @inlinable public static var protocolNotAvailable: Errno { Errno(rawValue: 92) }
+  /// EPROTONOSUPPORT
+  @inlinable public static var protocolNotSupported: Errno { Errno(rawValue: 93) }
+  /// ESOCKTNOSUPPORT
+  @inlinable public static var socketTypeNotSupported: Errno { Errno(rawValue: 94) }
+  /// EADDRINUSE
+  @inlinable public static var addressInUse: Errno { Errno(rawValue: 98) }
+  /// EADDRNOTAVAIL
+  @inlinable public static var addressNotAvailable: Errno { Errno(rawValue: 99) }
+  /// ECONNRESET
+  @inlinable public static var connectionReset: Errno { Errno(rawValue: 104) }
+  /// EISCONN
+  @inlinable public static var socketIsConnected: Errno { Errno(rawValue: 106) }
+  /// ENOTCONN
+  @inlinable public static var socketNotConnected: Errno { Errno(rawValue: 107) }
+  /// ECONNREFUSED
+  @inlinable public static var connectionRefused: Errno { Errno(rawValue: 111) }
+  /// EIDRM
+  @inlinable public static var identifierRemoved: Errno { Errno(rawValue: 43) }
+  /// ENOMSG
+  @inlinable public static var noMessage: Errno { Errno(rawValue: 42) }
+  /// EOWNERDEAD
+  @inlinable public static var ownerDead: Errno { Errno(rawValue: 130) }
+  /// ECANCELED
+  @inlinable public static var canceled: Errno { Errno(rawValue: 125) }
+  /// ETOOMANYREFS
+  @inlinable public static var tooManyReferences: Errno { Errno(rawValue: 109) }
   /// ETIMEDOUT
   @inlinable public static var timedOut: Errno { Errno(rawValue: 110) }
 

@@ -76,6 +76,7 @@ import Synchronization
     while let current = node {
       node = current.next
       current.notify()
+      if !current.exclusive { continue }
       left -= 1
       if left == 0 { break }
     }
@@ -112,6 +113,26 @@ import Synchronization
       if interruptible, me.interruptRequested.load(ordering: .acquiring) { throw .interrupted }
       if deadline != nil, me.timer.fired.load(ordering: .acquiring) { throw .timedOut }
       Scheduler.block()
+    }
+  }
+}
+
+extension WaitQueue {
+  /// Waits for a value as reads and writes of streams do: `wouldBlock` at once when they are non-blocking, and a signal restarts
+  /// the call or ends it as its handler says.
+  ///
+  /// A deadline that passes is `wouldBlock` too, as SO_RCVTIMEO has it, and a call with one is not restarted.
+  public func wait<Result>(
+    orFail nonBlocking: Bool, deadline: UInt64? = nil, reason: StaticString, until condition: () -> Result?
+  ) throws(Errno) -> Result {
+    if let result = condition() { return result }
+    if nonBlocking { throw .wouldBlock }
+    do throws(Errno) { return try wait(deadline: deadline, reason: reason, until: condition) } catch {
+      switch error {
+      case .timedOut: throw .wouldBlock
+      case .interrupted: throw deadline == nil ? .restart : error
+      default: throw error
+      }
     }
   }
 }

@@ -33,15 +33,19 @@ extension OpenFile {
   public func close(_ description: FileDescription) {}
 }
 
-/// Waits on several queues at once: poll, select, epoll.
-public final class PollTable {
+/// What a file's `poll` registers its wait queues with.
+open class PollTable {
+  public init() {}
+  open func add(_ queue: WaitQueue) {}
+}
+
+/// Waits of one thread on several queues at once: poll and select.
+public final class ThreadPollTable: PollTable {
   private let thread = Thread.current
   private var entries: [(WaitQueue, PollNode)] = []
   let signalled = Atomic<Bool>(false)
 
-  public init() {}
-
-  public func add(_ queue: WaitQueue) {
+  override public func add(_ queue: WaitQueue) {
     let node = PollNode(thread, self)
     entries.append((queue, node))
     queue.add(node)
@@ -53,8 +57,8 @@ public final class PollTable {
   }
 
   final class PollNode: WaitNode {
-    let table: PollTable
-    init(_ thread: Thread, _ table: PollTable) {
+    let table: ThreadPollTable
+    init(_ thread: Thread, _ table: ThreadPollTable) {
       self.table = table
       super.init(thread)
     }
@@ -68,6 +72,12 @@ public final class PollTable {
   public func takeSignal() -> Bool { signalled.exchange(false, ordering: .acquiringAndReleasing) }
 }
 
+/// Something that must know when an open file's last descriptor goes: an epoll set that watches it.
+public protocol CloseWatcher: AnyObject {
+  /// Called once, in the context of the close; may sleep.
+  func descriptionClosed(_ description: FileDescription)
+}
+
 /// An open file: shared by `dup` and `fork`, so the offset and the status flags live here.
 public final class FileDescription {
   public let file: any OpenFile
@@ -77,6 +87,11 @@ public final class FileDescription {
   private let offset: Mutex<UInt64, OffsetRank>
   private let statusFlags: Atomic<UInt32>
   private let descriptors = Atomic<Int32>(0)
+  /// Set when `watchers` may hold something: the close of an ordinary file takes no lock for it.
+  private let isWatched = Atomic<Bool>(false)
+  private var watchers: [any CloseWatcher] = []
+  private static let watchLock = BootCell<SpinLock<Void, WatchRank>>()
+  public static func start() { watchLock.set(SpinLock(())) }
 
   public init(_ file: any OpenFile, path: Path? = nil, inode: Inode? = nil, flags: UInt32) {
     self.file = file
@@ -102,7 +117,30 @@ public final class FileDescription {
     if descriptors.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 { finish() }
   }
 
+  /// Tells `watcher` when the last descriptor goes; it may be added several times, and is told as often.
+  public func watch(_ watcher: any CloseWatcher) {
+    Self.watchLock.value.withLock { _ in watchers.append(watcher) }
+    isWatched.store(true, ordering: .releasing)
+  }
+
+  public func unwatch(_ watcher: any CloseWatcher) {
+    Self.watchLock.value.withLock { _ in
+      if let index = watchers.firstIndex(where: { $0 === watcher }) { watchers.remove(at: index) }
+    }
+  }
+
+  /// Whether some descriptor still names it.
+  public var isOpen: Bool { descriptors.load(ordering: .acquiring) > 0 }
+
   private func finish() {
+    if isWatched.load(ordering: .acquiring) {
+      let told = Self.watchLock.value.withLock { _ in
+        let all = watchers
+        watchers = []
+        return all
+      }
+      for watcher in told { watcher.descriptionClosed(self) }
+    }
     file.close(self)
     path?.unpin()
     inode?.removeUser()

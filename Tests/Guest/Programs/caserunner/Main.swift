@@ -52,7 +52,7 @@ struct Main {
       let status = try finish(child, limit)
       try? Process.kill(-child, 9)
       // What the case left behind is ours now only if it was a direct child; init reaps the rest.
-      try removeTree("/tmp/case")
+      try cleanUp()
       guard let status else { return "took more than " + decimal(limit) + " seconds" }
       switch status {
       case .exited(0): return nil
@@ -100,6 +100,16 @@ struct Main {
     Program.exit(126)
   }
 
+  /// In a child: what a walk of a deep tree leaves in a program's heap would look like a leak.
+  static func cleanUp() throws(Errno) {
+    let child = try Process.fork()
+    if child == 0 {
+      do throws(Errno) { try removeTree("/tmp/case") } catch { complain("/tmp/case", error) }
+      Program.exit(0)
+    }
+    _ = try Process.wait(child)
+  }
+
   static func removeTree(_ path: Bytes) throws(Errno) {
     for name in try FileSystem.list(path) {
       let child = path + "/" + name
@@ -114,6 +124,8 @@ struct State {
   var frames = 0
   var processes = 0
   var files = 0
+  var heap = 0
+  var cached = 0
 
   static func lines(_ path: Bytes) -> [Bytes] {
     guard let file = try? FileDescriptor.open(path) else { return [] }
@@ -135,12 +147,15 @@ struct State {
       if name == "free_frames" { state.frames = value }
       if name == "processes" { state.processes = value }
       if name == "open_files" { state.files = value }
+      if name == "heap_bytes" { state.heap = value }
+      if name == "cached_pages" { state.cached = value }
     }
     return state
   }
 
   /// The state without caches. Orphans that init reaps and files that dying processes close get a moment.
   static func settled() -> State {
+    Process.sync()  // dirty pages are no leak
     if let file = try? FileDescriptor.open("/proc/sys/vm/drop_caches", flags: OpenFlags.writeOnly) {
       try? file.write("3\n")
       try? file.close()
@@ -161,7 +176,13 @@ struct State {
     }
     if files > before.files { return "leaked open files: " + decimal(before.files) + " before, " + decimal(files) + " after" }
     if frames + Main.slack < before.frames {
-      return "leaked frames: " + decimal(before.frames) + " free before, " + decimal(frames) + " after"
+      var text: Bytes = "leaked frames:"
+      let numbers: [(Bytes, Int)] = [
+        (" free before ", before.frames), (", after ", frames), ("; heap bytes ", before.heap), (" to ", heap),
+        ("; cached pages ", before.cached), (" to ", cached),
+      ]
+      for (name, value) in numbers { text += name + decimal(value) }
+      return text
     }
     return nil
   }

@@ -1,0 +1,233 @@
+import EventFiles
+import Machine
+import Primitives
+import Processes
+import Signals
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// Waiting for files: poll, select and epoll. SPEC: poll(2), select(2), epoll_wait(2).
+extension Call {
+  /// Waits until `check` counts something ready. It is asked without registering first: most calls find something at once.
+  private func pollLoop(_ timeout: UInt64?, _ check: (PollTable?) -> Int) throws(Errno) -> Int {
+    var count = check(nil)
+    if count > 0 || timeout == 0 { return count }
+    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let table = ThreadPollTable()
+    defer { table.clear() }
+    count = check(table)
+    while count == 0 {
+      do throws(Errno) {
+        let nothing = WaitQueue()
+        let _: Bool = try nothing.wait(deadline: deadline, reason: "poll") { table.takeSignal() ? true : nil }
+      } catch {
+        if error == .timedOut { return 0 }
+        throw error
+      }
+      count = check(nil)
+    }
+    return count
+  }
+
+  /// `struct pollfd`: descriptor, events, revents; 8 bytes.
+  func poll(timeout: UInt64?) throws(Errno) -> UInt32 {
+    let count = Int(b)
+    guard count <= 65536, count <= process.limits.withLock({ $0[7].soft }) else { throw .invalidArgument }
+    var buffer = UserBuffer(a, count * 8)
+    var records = try buffer.takeBytes(limit: count * 8)
+    let files = descriptions(records, count)
+    var out = records.mutableSpan
+    let ready = try pollLoop(timeout) { table in
+      var ready = 0
+      for index in 0..<count {
+        let wanted = UInt32(out[index * 8 + 4]) | UInt32(out[index * 8 + 5]) << 8
+        var events: UInt32 = 0
+        if let file = files[index] {
+          events = file.file.poll(table).rawValue & (wanted | 0x18)
+        } else if out[index * 8 + 3] & 0x80 == 0 {
+          events = PollEvents.invalid.rawValue
+        }
+        out[index * 8 + 6] = UInt8(truncatingIfNeeded: events)
+        out[index * 8 + 7] = UInt8(truncatingIfNeeded: events >> 8)
+        if events != 0 { ready += 1 }
+      }
+      return ready
+    }
+    try UserMemory.write(records.span, to: a)
+    return UInt32(result: ready)
+  }
+
+  /// The open files of all records in one look at the table; nil for negative and unused numbers.
+  private func descriptions(_ records: [UInt8], _ count: Int) -> [FileDescription?] {
+    var files: [FileDescription?] = []
+    files.reserveCapacity(count)
+    let bytes = records.span
+    process.descriptors.withLock { table in
+      for index in 0..<count { files.append(table[Int32(bitPattern: bytes.u32(index * 8) ?? .max)]) }
+    }
+    return files
+  }
+
+  func ppoll(wide: Bool) throws(Errno) -> UInt32 {
+    let timeout = try timespec(c, wide: wide)
+    let start = Clock.monotonic
+    let result = try masked(d, e) { () throws(Errno) in try poll(timeout: timeout) }
+    if let timeout, c != 0 { try? putTimespec(timeout - min(timeout, Clock.monotonic - start), to: c, wide: wide) }
+    return result
+  }
+
+  /// pselect6's last argument points at the mask's address and size.
+  func pselect(wide: Bool) throws(Errno) -> UInt32 {
+    let timeout = try timespec(e, wide: wide)
+    let mask = f == 0 ? 0 : try UserMemory.read32(f)
+    let size = f == 0 ? 0 : try UserMemory.read32(f &+ 4)
+    let start = Clock.monotonic
+    let result = try masked(mask, size) { () throws(Errno) in try select(a, b, c, d, timeout: timeout) }
+    if let timeout, e != 0 { try? putTimespec(timeout - min(timeout, Clock.monotonic - start), to: e, wide: wide) }
+    return result
+  }
+
+  /// With a temporary signal mask: ppoll, pselect6, epoll_pwait.
+  func masked(_ mask: UInt32, _ size: UInt32, _ body: () throws(Errno) -> UInt32) throws(Errno) -> UInt32 {
+    guard mask != 0 else { return try body() }
+    guard size == 8 else { throw .invalidArgument }
+    let new = try UserMemory.read64(mask)
+    let old = task.blocked
+    task.setBlocked(.init(bits: new))
+    do throws(Errno) {
+      let result = try body()
+      task.setBlocked(old)
+      return result
+    } catch {
+      // The handler must run with the temporary mask's complement blocked: restored on the way out.
+      task.savedMask = old
+      task.needsAttention = true
+      throw error
+    }
+  }
+
+  /// select with `struct timeval`, which it updates with what is left.
+  func select() throws(Errno) -> UInt32 {
+    let timeout = e == 0 ? nil : try timeval(e)
+    let start = Clock.monotonic
+    let result = try select(a, b, c, d, timeout: timeout)
+    if let timeout { try? putTimeval(timeout - min(timeout, Clock.monotonic - start), to: e) }
+    return result
+  }
+
+  /// The old call: a pointer to its five arguments.
+  func oldSelect() throws(Errno) -> UInt32 {
+    var words: [UInt32] = []
+    for index in 0..<UInt32(5) { words.append(try UserMemory.read32(a &+ index * 4)) }
+    return try select(words[0], words[1], words[2], words[3], timeout: words[4] == 0 ? nil : try timeval(words[4]))
+  }
+
+  func select(_ count: UInt32, _ read: UInt32, _ write: UInt32, _ except: UInt32, timeout: UInt64?) throws(Errno) -> UInt32 {
+    guard int(count) >= 0 else { throw .invalidArgument }
+    let count = Int(min(count, 65536))
+    let words = (count + 31) / 32
+    // The three sets one behind the other, as asked and as answered.
+    var sets = [UInt32](repeating: 0, count: words * 3)
+    for (kind, address) in [read, write, except].enumerated() where address != 0 {
+      for word in 0..<words { sets[kind * words + word] = try UserMemory.read32(address &+ UInt32(word) * 4) }
+    }
+    let entries = try selected(sets, words, count)
+    var results = sets
+    let masks: [UInt32] = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
+    let ready = try pollLoop(timeout) { table in
+      for index in results.indices { results[index] = 0 }
+      var ready = 0
+      for entry in entries {
+        let events = entry.file.file.poll(table).rawValue
+        let bit = UInt32(1) << UInt32(entry.number & 31)
+        for kind in 0..<3 where events & masks[kind] != 0 {
+          let word = kind * words + entry.number / 32
+          if sets[word] & bit != 0 {
+            results[word] |= bit
+            ready += 1
+          }
+        }
+      }
+      return ready
+    }
+    for (kind, address) in [read, write, except].enumerated() where address != 0 {
+      for word in 0..<words { try UserMemory.write32(results[kind * words + word], to: address &+ UInt32(word) * 4) }
+    }
+    return UInt32(result: ready)
+  }
+
+  /// The files that some set names. Throws `badFileDescriptor` for a number that is not open.
+  private func selected(_ sets: [UInt32], _ words: Int, _ count: Int) throws(Errno) -> [(number: Int, file: FileDescription)] {
+    try process.descriptors.withLock { table throws(Errno) in
+      var entries: [(number: Int, file: FileDescription)] = []
+      for word in 0..<words {
+        var bits = sets[word] | sets[words + word] | sets[2 * words + word]
+        while bits != 0 {
+          let number = word * 32 + bits.trailingZeroBitCount
+          bits &= bits - 1
+          if number >= count { break }
+          guard let file = table[Int32(number)] else { throw .badFileDescriptor }
+          entries.append((number, file))
+        }
+      }
+      return entries
+    }
+  }
+
+  // MARK: epoll
+
+  func epollCreate(flags: UInt32) throws(Errno) -> UInt32 {
+    if flags & ~OpenFlags.closeOnExec != 0 { throw .invalidArgument }
+    return try install(EventPoll(), flags: OpenFlags.readWrite, closeOnExec: flags != 0)
+  }
+
+  private func eventPoll(_ number: UInt32) throws(Errno) -> EventPoll {
+    guard let set = try description(number).file as? EventPoll else { throw .invalidArgument }
+    return set
+  }
+
+  /// epoll_ctl(2). `struct epoll_event` has 12 bytes on i386.
+  func epollControl() throws(Errno) -> UInt32 {
+    let set = try description(a)
+    let target = try description(c)
+    guard let poll = set.file as? EventPoll, set !== target else { throw .invalidArgument }
+    if b == 2 {
+      try poll.remove(int(c), target)
+      return 0
+    }
+    guard b == 1 || b == 3 else { throw .invalidArgument }
+    let events = try UserMemory.read32(d)
+    let data = try UserMemory.read64(d &+ 4)
+    if b == 1 {
+      try poll.add(int(c), target, events: events, data: data)
+    } else {
+      try poll.modify(int(c), target, events: events, data: data)
+    }
+    return 0
+  }
+
+  /// `timeout` in nanoseconds; nil waits for ever.
+  func epollWait(timeout: UInt64?) throws(Errno) -> UInt32 {
+    guard int(c) > 0, c <= 0x7FFF_FFFF / 12 else { throw .invalidArgument }
+    guard UserMemory.isUser(b, Int(c) * 12) else { throw .badAddress }
+    let set = try eventPoll(a)
+    var at = b
+    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let count = try set.wait(limit: Int(c), deadline: deadline, immediate: timeout == 0) { events, data throws(Errno) in
+      try UserMemory.write32(events, to: at)
+      try UserMemory.write64(data, to: at &+ 4)
+      at &+= 12
+    }
+    return UInt32(result: count)
+  }
+
+  /// Milliseconds as epoll_wait and poll have them: negative waits for ever.
+  func milliseconds(_ value: UInt32) -> UInt64? { int(value) < 0 ? nil : UInt64(value) * 1_000_000 }
+
+  func epollPwait2() throws(Errno) -> UInt32 {
+    let timeout = try timespec(d, wide: true)
+    return try masked(e, f) { () throws(Errno) in try epollWait(timeout: timeout) }
+  }
+}
