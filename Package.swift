@@ -76,7 +76,10 @@ let bareKernel: [Target] = [
     "Entry", ["CMachine", "SystemABI", "Signals", "Machine", "Threads", "Processes", "Syscalls"], settings: trusted),
   kernel(
     "Syscalls",
-    ["CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes", "EventFiles", "Sockets"]),
+    [
+      "CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes",
+      "EventFiles", "Sockets",
+    ]),
   kernel(
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),

@@ -327,7 +327,9 @@ public final class UnixSocket: Socket {
   }
 
   private func sendConnected(_ message: inout OutgoingMessage, _ nonBlocking: Bool) throws(Errno) -> Int {
-    if let address = message.address, !address.isEmpty { throw state.withLock { $0.wasConnected } ? .socketIsConnected : .notSupportedOnSocket }
+    if let address = message.address, !address.isEmpty {
+      throw state.withLock { $0.wasConnected } ? .socketIsConnected : .notSupportedOnSocket
+    }
     let record = type == .sequencedPacket
     if record, message.data.count > options.withLock({ $0.sendBuffer }) { throw .messageTooLong }
     var total = 0
@@ -417,7 +419,7 @@ public final class UnixSocket: Socket {
   }
 
   override public func receive(into data: inout UserVectors, flags: UInt32, nonBlocking: Bool) throws(Errno) -> IncomingMessage {
-    if isConnectionOriented, !state.withLock({ $0.wasConnected }) { throw .socketNotConnected }
+    if isConnectionOriented, !state.withLock({ $0.wasConnected }) { throw type == .stream ? .invalidArgument : .socketNotConnected }
     var result = IncomingMessage()
     let deadline = receiveDeadline
     while true {
