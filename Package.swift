@@ -57,6 +57,7 @@ let pure: [Target] = [
   logic("Signals"),
   logic("Ext2", ["Primitives"]),
   logic("Terminal"),
+  logic("FileLocks"),
   logic("Initramfs", ["Primitives"]),
   logic("BootOptions"),
 ]
@@ -67,7 +68,7 @@ let bareKernel: [Target] = [
   kernel("Sync", ["CMachine"], settings: trusted),
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
-  kernel("VFS", ["SystemABI", "Primitives", "Sync", "Machine", "Threads"]),
+  kernel("VFS", ["SystemABI", "Primitives", "FileLocks", "Sync", "Machine", "Threads"]),
   kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Processes",
@@ -78,11 +79,12 @@ let bareKernel: [Target] = [
     "Syscalls",
     [
       "CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes",
-      "EventFiles", "Sockets",
+      "EventFiles", "Sockets", "FileLocks", "SystemVIPC",
     ]),
   kernel(
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("SystemVIPC", ["SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
@@ -93,7 +95,7 @@ let bareKernel: [Target] = [
     name: "KernelMain",
     dependencies: [
       "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
-      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection",
+      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
     ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: bareLink("kernel")),
@@ -129,6 +131,7 @@ let tests: [Target] = [
     name: "LogicTests",
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
+      "FileLocks",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]

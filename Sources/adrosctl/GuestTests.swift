@@ -98,15 +98,25 @@ private struct Boot {
     }
     let text = (try? String(decoding: Data(contentsOf: output), as: UTF8.self)) ?? ""
     try await judge(results, text, Ending.judge(outcome, log: log), log)
+    if cases.contains(where: { $0.name == "files/09-kept-for-the-host" }) {
+      await results.check("\(title): 10 MB written in the guest are the same here") {
+        guard try await ImageVolume.find(in: image.path).read("/var/kept") == Data(Self.pattern) else {
+          throw ToolError("/var/kept differs", why: image.path, hint: "./adrosctl image cat")
+        }
+      }
+    }
     await results.check("\(title): the disk is clean for e2fsck") {
       try await Shell.capture(["e2fsck", "-fn", image.path], what: "e2fsck finds errors")
     }
   }
 
+  private static let pattern = (0..<10_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
+
   private func makeImage() throws -> URL {
     var extra = RootTree()
     extra.add(RootEntry(path: "/tests/caserunner", kind: .file(Paths.program("caserunner")), mode: 0o755))
     extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(GuestTests.folder.appendingPathComponent("lib.sh")), mode: 0o644))
+    extra.add(RootEntry(path: "/tests/pattern", kind: .data(Self.pattern), mode: 0o644))
     let list = cases.map { "\($0.limit) \($0.action)\n" }.joined()
     extra.add(RootEntry(path: "/tests/list", kind: .data(Array(list.utf8)), mode: 0o644))
     if torture { extra.add(RootEntry(path: "/tests/torture", kind: .data([]), mode: 0o644)) }

@@ -12,6 +12,7 @@ import Primitives
 import Sync
 import Syscalls
 import SystemABI
+import SystemVIPC
 import Threads
 import VFS
 
@@ -30,12 +31,16 @@ enum Boot {
     Mounts.start()
     Names.start()
     FileDescription.start()
+    FileLocking.start()
     DeviceRegistry.start()
     FileSystemTypes.start()
     ProcessTable.start()
     Futex.start()
     SystemName.start()
     SocketServices.start()
+    SharedSegments.start()
+    SemaphoreSets.start()
+    MessageQueues.start()
   }
 
   /// The boot thread.

@@ -27,6 +27,15 @@ public enum UserMemory {
     if left != 0 { throw .badAddress }
   }
 
+  /// Copies out the first `count` words of a structure that was put together in registers and on the stack.
+  @inlinable public static func write<let size: Int>(words: InlineArray<size, UInt32>, count: Int, to address: UInt32) throws(Errno) {
+    precondition(count >= 0 && count <= size)
+    guard isUser(address, count * 4) else { throw .badAddress }
+    // SAFETY: the array's storage holds `size` words.
+    let left = unsafe withUnsafePointer(to: words) { unsafe user_copy(mutablePointer(address), $0, UInt32(count * 4)) }
+    if left != 0 { throw .badAddress }
+  }
+
   /// Copies a part of an array out.
   public static func write(_ bytes: [UInt8], _ range: Range<Int>, to address: UInt32) throws(Errno) {
     let span = bytes.span

@@ -211,7 +211,7 @@ public struct Execution {
     Scheduler.activate(pageTable: space.table.physicalAddress)
     _ = old
     let closed = process.descriptors.withLock { $0.takeAll(onlyCloseOnExec: true) }
-    for description in closed { description.drop() }
+    for description in closed { process.release(description) }
     process.signals.withLock { state in
       for index in 1..<65 where state.actions[index].handler != SignalAction.ignore { state.actions[index] = SignalAction() }
     }

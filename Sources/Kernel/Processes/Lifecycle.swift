@@ -117,10 +117,16 @@ extension Process {
     alarm.cancel()
     alarm.interval = 0
     let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
-    for description in open { description.drop() }
+    for description in open { release(description) }
     let (root, directory) = files.withLock { ($0.root, $0.directory) }
     root.unpin()
     directory.unpin()
+    let handlers = exitHandlers.withLock { list in
+      let all = list
+      list = []
+      return all
+    }
+    for handler in handlers { handler.processEnded(self) }
     endSession()
     reparentChildren()
   }

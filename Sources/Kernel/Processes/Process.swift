@@ -62,6 +62,8 @@ public final class Process {
   }
 
   public let id: Int32
+  /// Its place in the process table's list; under the table's lock.
+  var tableIndex = 0
   public let tree: TreeSlot
   public let signals: InterruptSpinLock<Signals, SignalRank>
   public let descriptors = SpinLock<DescriptorTable, ProcessRank>(DescriptorTable())
@@ -83,6 +85,7 @@ public final class Process {
   /// Times of threads that ended and of waited-for children, in ns: own user+system, children's.
   public let times = SpinLock<(own: UInt64, children: UInt64), ProcessRank>((0, 0))
   public let alarm: AlarmTimer
+  let exitHandlers = SpinLock<[any ExitHandler], ProcessRank>([])
   public let personality = Atomic<UInt32>(0)
 
   init(id: Int32, space: AddressSpace?, files context: consuming FileContext, credentials who: Credentials, tree slot: TreeSlot) {
@@ -129,7 +132,27 @@ public final class Process {
 
   public func close(_ number: Int32) throws(Errno) {
     guard let old = descriptors.withLock({ $0.remove(number) }) else { throw .badFileDescriptor }
-    old.drop()
+    release(old)
+  }
+
+  /// Ends a descriptor's use of an open file. Any close of a file gives up the process's record locks on it.
+  /// SPEC: POSIX.1-2024 close(), fcntl().
+  public func release(_ description: FileDescription) {
+    description.inode?.lockingIfAny?.unlock(.record, owner: UInt64(id))
+    description.drop()
+  }
+}
+
+/// Something that must know when a process has ended: it gives back what the process still holds of it.
+public protocol ExitHandler: AnyObject {
+  /// Called once by the dying process; may sleep.
+  func processEnded(_ process: Process)
+}
+
+extension Process {
+  /// Tells `handler` of this process's end, once.
+  public func addExitHandler(_ handler: any ExitHandler) {
+    exitHandlers.withLock { list in if !list.contains(where: { $0 === handler }) { list.append(handler) } }
   }
 }
 
@@ -232,9 +255,10 @@ public final class ProcessTable {
   public static func start() { cell.set(ProcessTable()) }
 
   struct State: ~Copyable {
-    /// By id.
-    var processes: [Process?] = Array(repeating: nil, count: 256)
-    var live = 0
+    /// By id: all of them, so that nothing grows under the lock.
+    var byID: [Process?] = Array(repeating: nil, count: Int(maximumID))
+    /// In no order; each process knows its place.
+    var live: [Process] = []
     var lastID: Int32 = 0
     /// Ids have been used up once: from now on look before reusing one.
     var wrapped = false
@@ -268,30 +292,29 @@ public final class ProcessTable {
   }
 
   private static func isUsed(_ state: borrowing State, _ id: Int32) -> Bool {
-    if Int(id) < state.processes.count, state.processes[Int(id)] != nil { return true }
-    for case let process? in state.processes {
-      if process.tree.group == id || process.tree.session == id || process.usesThreadID(id) { return true }
-    }
+    if state.byID[Int(id)] != nil { return true }
+    for process in state.live where process.tree.group == id || process.tree.session == id || process.usesThreadID(id) { return true }
     return false
   }
 
   public func add(_ process: Process) {
-    let id = Int(process.id)
     state.withLock { state in
-      while id >= state.processes.count {
-        state.processes += Array(repeating: nil, count: state.processes.count)
-      }
-      state.processes[id] = process
-      state.live += 1
+      state.byID[Int(process.id)] = process
+      process.tableIndex = state.live.count
+      state.live.append(process)
     }
     forkCount.wrappingAdd(1, ordering: .relaxed)
   }
 
   func remove(_ process: Process) {
     let removed: Process? = state.withLock { state in
-      let old = state.processes[Int(process.id)]
-      state.processes[Int(process.id)] = nil
-      state.live -= 1
+      let old = state.byID[Int(process.id)]
+      state.byID[Int(process.id)] = nil
+      let last = state.live.removeLast()
+      if last !== process {
+        state.live[process.tableIndex] = last
+        last.tableIndex = process.tableIndex
+      }
       return old
     }
     _ = removed
@@ -299,19 +322,15 @@ public final class ProcessTable {
 
   public func find(_ id: Int32) -> Process? {
     state.withLock { state in
-      id > 0 && Int(id) < state.processes.count ? state.processes[Int(id)] : nil
+      id > 0 && id < Self.maximumID ? state.byID[Int(id)] : nil
     }
   }
 
-  public var count: Int { state.withLock { $0.live } }
+  public var count: Int { state.withLock { $0.live.count } }
 
   /// All processes by id.
   public func all() -> [Process] {
-    var list: [Process] = []
-    list.reserveCapacity(count + 16)
-    state.withLock { state in
-      for case let process? in state.processes { list.append(process) }
-    }
+    let list = state.withLock { $0.live }
     return list.sorted { $0.id < $1.id }
   }
 }

@@ -79,20 +79,21 @@ public struct Call {
   }
 
   func putTimespec(_ nanoseconds: UInt64, to address: UInt32, wide: Bool) throws(Errno) {
-    let seconds = nanoseconds / 1_000_000_000
-    let rest = UInt32(nanoseconds % 1_000_000_000)
-    if wide {
-      try UserMemory.write64(seconds, to: address)
-      try UserMemory.write64(UInt64(rest), to: address &+ 8)
-    } else {
-      try UserMemory.write32(UInt32(truncatingIfNeeded: seconds), to: address)
-      try UserMemory.write32(rest, to: address &+ 4)
-    }
+    let (seconds, rest) = nanoseconds.secondsAndNanoseconds
+    var words: [4 of UInt32] = .init(repeating: 0)
+    (words[0], words[1]) = seconds.halves
+    words[wide ? 2 : 1] = rest
+    try UserMemory.write(words: words, count: wide ? 4 : 2, to: address)
   }
 
   func requireSuperuser() throws(Errno) {
     if !process.who.isSuperuser { throw .notPermitted }
   }
+}
+
+extension UInt64 {
+  /// The low and the high word.
+  var halves: (UInt32, UInt32) { (UInt32(truncatingIfNeeded: self), UInt32(truncatingIfNeeded: self >> 32)) }
 }
 
 extension UInt32 {

@@ -254,7 +254,7 @@ extension Call {
     let old = try process.descriptors.withLock { table throws(Errno) in
       try table.replace(target, with: description, closeOnExec: flags != 0)
     }
-    old?.drop()
+    if let old { process.release(old) }
     return b
   }
 
@@ -302,6 +302,7 @@ extension Call {
       let settable = OpenFlags.append | OpenFlags.nonBlocking | OpenFlags.direct | OpenFlags.noAccessTime
       description.flags = description.flags & ~settable | c & settable
       return 0
+    case 5, 6, 7, 12, 13, 14, 36, 37, 38: return try recordLock(description, b, c)
     case 1032: return 65536  // F_GETPIPE_SZ
     default: throw .invalidArgument
     }

@@ -173,12 +173,15 @@ extension Call {
 
 /// Memory without a name that several processes share: a file of an internal tmpfs.
 enum SharedMemory {
-  static func make(size: UInt64) throws(Errno) -> MappedFile {
+  static func make(size: UInt64) throws(Errno) -> MappedFile { MappedFile(try inode(size: size), path: nil) }
+
+  /// A file of zeroes that is gone with its last user.
+  static func inode(size: UInt64) throws(Errno) -> Inode {
     guard let fileSystem = SharedMemoryStore.cell.isSet ? SharedMemoryStore.cell.value.fileSystem : nil else { throw .noMemory }
     var attributes = Attributes(mode: Mode.regular | 0o600)
     attributes.size = size
     attributes.links = 0
-    return MappedFile(Inode(fileSystem, number: UInt64(Random.next()), attributes: attributes), path: nil)
+    return Inode(fileSystem, number: UInt64(Random.next()), attributes: attributes)
   }
 }
 

@@ -6,60 +6,58 @@ import SystemABI
 import Threads
 import VFS
 
-/// stat and its relatives. Layouts are encoded field by field: Swift aligns 64-bit members unlike i386 C.
+/// stat and its relatives. Layouts are put together word by word: Swift aligns 64-bit members unlike i386 C.
 extension Call {
   /// `struct stat64`, 96 bytes. SPEC: Linux arch/x86 uapi asm/stat.h.
-  private func encodeStat64(_ inode: Inode) -> [UInt8] {
+  private func storeStat64(_ inode: Inode, to address: UInt32) throws(Errno) {
     let attributes = inode.attributes.withLock { $0 }
-    var bytes = [UInt8](repeating: 0, count: 96)
-    var out = bytes.mutableSpan
-    out.put64(UInt64(inode.fileSystem.deviceNumber), at: 0)
-    out.put32(UInt32(truncatingIfNeeded: inode.number), at: 12)
-    out.put32(attributes.mode, at: 16)
-    out.put32(attributes.links, at: 20)
-    out.put32(attributes.owner, at: 24)
-    out.put32(attributes.group, at: 28)
-    out.put64(UInt64(attributes.device.rawValue), at: 32)
-    out.put64(attributes.size, at: 44)
-    out.put32(4096, at: 52)
-    out.put64(attributes.blocks, at: 56)
-    putTime(&out, attributes.accessTime, at: 64)
-    putTime(&out, attributes.modificationTime, at: 72)
-    putTime(&out, attributes.changeTime, at: 80)
-    out.put64(inode.number, at: 88)
-    return bytes
+    var words: [24 of UInt32] = .init(repeating: 0)
+    words[0] = inode.fileSystem.deviceNumber
+    words[3] = UInt32(truncatingIfNeeded: inode.number)
+    words[4] = attributes.mode
+    words[5] = attributes.links
+    words[6] = attributes.owner
+    words[7] = attributes.group
+    words[8] = attributes.device.rawValue
+    (words[11], words[12]) = attributes.size.halves
+    words[13] = 4096
+    (words[14], words[15]) = attributes.blocks.halves
+    (words[16], words[17]) = Self.time(attributes.accessTime)
+    (words[18], words[19]) = Self.time(attributes.modificationTime)
+    (words[20], words[21]) = Self.time(attributes.changeTime)
+    (words[22], words[23]) = inode.number.halves
+    try UserMemory.write(words: words, count: 24, to: address)
   }
 
-  private func putTime(_ out: inout MutableSpan<UInt8>, _ time: Int64, at offset: Int) {
-    let seconds = time >= 0 ? time / 1_000_000_000 : (time - 999_999_999) / 1_000_000_000
-    out.put32(UInt32(truncatingIfNeeded: seconds), at: offset)
-    out.put32(UInt32(truncatingIfNeeded: time - seconds * 1_000_000_000), at: offset + 4)
+  private static func time(_ time: Int64) -> (UInt32, UInt32) {
+    let parts = time.secondsAndNanoseconds
+    return (UInt32(truncatingIfNeeded: parts.seconds), parts.nanoseconds)
   }
 
-  /// The old `struct stat`, 64 bytes.
-  private func encodeStat(_ inode: Inode) -> [UInt8] {
+  /// The old `struct stat`, 64 bytes, with its 16-bit ids. Throws `overflow` for a size that does not fit.
+  private func storeStat(_ inode: Inode, to address: UInt32) throws(Errno) {
     let attributes = inode.attributes.withLock { $0 }
-    var bytes = [UInt8](repeating: 0, count: 64)
-    var out = bytes.mutableSpan
-    out.put32(inode.fileSystem.deviceNumber, at: 0)
-    out.put32(UInt32(truncatingIfNeeded: inode.number), at: 4)
-    out.put16(UInt16(truncatingIfNeeded: attributes.mode), at: 8)
-    out.put16(UInt16(truncatingIfNeeded: attributes.links), at: 10)
-    out.put16(UInt16(truncatingIfNeeded: attributes.owner), at: 12)
-    out.put16(UInt16(truncatingIfNeeded: attributes.group), at: 14)
-    out.put32(attributes.device.rawValue, at: 16)
-    out.put32(UInt32(clamping: attributes.size), at: 20)
-    out.put32(4096, at: 24)
-    out.put32(UInt32(truncatingIfNeeded: attributes.blocks), at: 28)
-    putTime(&out, attributes.accessTime, at: 32)
-    putTime(&out, attributes.modificationTime, at: 40)
-    putTime(&out, attributes.changeTime, at: 48)
-    return bytes
+    guard attributes.size <= 0x7FFF_FFFF else { throw .overflow }
+    var words: [16 of UInt32] = .init(repeating: 0)
+    words[0] = inode.fileSystem.deviceNumber
+    words[1] = UInt32(truncatingIfNeeded: inode.number)
+    words[2] = attributes.mode & 0xFFFF | attributes.links << 16
+    words[3] = Self.short(attributes.owner) | Self.short(attributes.group) << 16
+    words[4] = attributes.device.rawValue
+    words[5] = UInt32(truncatingIfNeeded: attributes.size)
+    words[6] = 4096
+    words[7] = UInt32(truncatingIfNeeded: attributes.blocks)
+    (words[8], words[9]) = Self.time(attributes.accessTime)
+    (words[10], words[11]) = Self.time(attributes.modificationTime)
+    (words[12], words[13]) = Self.time(attributes.changeTime)
+    try UserMemory.write(words: words, count: 16, to: address)
   }
+
+  /// An id in a 16-bit field: 65534, "overflow", when it does not fit.
+  static func short(_ id: UInt32) -> UInt32 { id > 0xFFFF ? 65534 : id }
 
   private func store(_ inode: Inode, wide: Bool, to address: UInt32) throws(Errno) -> UInt32 {
-    let bytes = wide ? encodeStat64(inode) : encodeStat(inode)
-    try UserMemory.write(bytes.span, to: address)
+    if wide { try storeStat64(inode, to: address) } else { try storeStat(inode, to: address) }
     return 0
   }
 
@@ -93,31 +91,34 @@ extension Call {
   func statx() throws(Errno) -> UInt32 {
     let inode = try target(a, b, flags: c)
     let attributes = inode.attributes.withLock { $0 }
-    var bytes = [UInt8](repeating: 0, count: 256)
-    var out = bytes.mutableSpan
-    out.put32(0x7FF, at: 0)
-    out.put32(4096, at: 4)
-    out.put32(attributes.links, at: 16)
-    out.put32(attributes.owner, at: 20)
-    out.put32(attributes.group, at: 24)
-    out.put16(UInt16(truncatingIfNeeded: attributes.mode), at: 28)
-    out.put64(inode.number, at: 32)
-    out.put64(attributes.size, at: 40)
-    out.put64(attributes.blocks, at: 48)
-    var offset = 64
-    for time in [attributes.accessTime, attributes.changeTime, attributes.changeTime, attributes.modificationTime] {
-      let seconds = time >= 0 ? time / 1_000_000_000 : (time - 999_999_999) / 1_000_000_000
-      out.put64(UInt64(bitPattern: seconds), at: offset)
-      out.put32(UInt32(truncatingIfNeeded: time - seconds * 1_000_000_000), at: offset + 8)
-      offset += 16
-    }
-    out.put32(attributes.device.major, at: 128)
-    out.put32(attributes.device.minor, at: 132)
+    var words: [64 of UInt32] = .init(repeating: 0)
+    words[0] = 0x7FF
+    words[1] = 4096
+    words[4] = attributes.links
+    words[5] = attributes.owner
+    words[6] = attributes.group
+    words[7] = attributes.mode & 0xFFFF
+    (words[8], words[9]) = inode.number.halves
+    (words[10], words[11]) = attributes.size.halves
+    (words[12], words[13]) = attributes.blocks.halves
+    putTime(attributes.accessTime, &words, 16)
+    putTime(attributes.changeTime, &words, 20)
+    putTime(attributes.changeTime, &words, 24)
+    putTime(attributes.modificationTime, &words, 28)
+    words[32] = attributes.device.major
+    words[33] = attributes.device.minor
     let device = DeviceNumber(rawValue: inode.fileSystem.deviceNumber)
-    out.put32(device.major, at: 136)
-    out.put32(device.minor, at: 140)
-    try UserMemory.write(bytes.span, to: e)
+    words[34] = device.major
+    words[35] = device.minor
+    try UserMemory.write(words: words, count: 64, to: e)
     return 0
+  }
+
+  /// `struct statx_timestamp`: 64-bit seconds and nanoseconds.
+  private func putTime(_ time: Int64, _ words: inout [64 of UInt32], _ at: Int) {
+    let parts = time.secondsAndNanoseconds
+    (words[at], words[at + 1]) = UInt64(bitPattern: parts.seconds).halves
+    words[at + 2] = parts.nanoseconds
   }
 
   /// `struct statfs64`, 84 bytes, or `struct statfs`, 64.

@@ -235,6 +235,19 @@ public enum SyscallDispatcher {
     case .recvmmsgTime64: try call.recvmmsg(wide: true)
     case .getsockopt: try call.getsockopt(call.a, call.b, call.c, call.d, call.e)
     case .setsockopt: try call.setsockopt(call.a, call.b, call.c, call.d, call.e)
+    case .flock: try call.flock()
+    case .ipc: try call.ipc()
+    case .shmget: try call.shmget(call.a, call.b, call.c)
+    case .shmat: try call.shmat(call.a, call.b, call.c)
+    case .shmdt: try call.shmdt(call.a)
+    case .shmctl: try call.shmctl(call.a, call.b, call.c)
+    case .semget: try call.semget(call.a, call.b, call.c)
+    case .semctl: try call.semctl(call.a, call.b, call.c, call.d)
+    case .semtimedopTime64: try call.semtimedop(call.a, call.b, call.c, timeout: call.d, wide: true)
+    case .msgget: try call.msgget(call.a, call.b)
+    case .msgsnd: try call.msgsnd(call.a, call.b, call.c, call.d)
+    case .msgrcv: try call.msgrcv(call.a, call.b, call.c, call.d, call.e)
+    case .msgctl: try call.msgctl(call.a, call.b, call.c)
     case .uname: try call.uname()
     case .sysinfo: try call.sysinfo()
     case .syslog: try call.syslog()
@@ -251,10 +264,10 @@ public enum SyscallDispatcher {
       .sgetmask, .ssetmask, .setreuid, .setregid, .sigpending, .settimeofday,
       .getgroups, .setgroups, .oldlstat, .uselib, .swapon,
       .readdir, .fchown, .profil, .ioperm, .olduname,
-      .iopl, .vhangup, .idle, .vm86old, .swapoff, .ipc,
+      .iopl, .vhangup, .idle, .vm86old, .swapoff,
       .setdomainname, .modifyLdt, .adjtimex, .createModule, .initModule, .deleteModule,
       .getKernelSyms, .quotactl, .bdflush, .sysfs, .afsSyscall, .setfsuid,
-      .setfsgid, .flock, .sysctl, .mlock, .munlock, .mlockall,
+      .setfsgid, .sysctl, .mlock, .munlock, .mlockall,
       .munlockall, .schedSetparam, .schedGetparam, .schedSetscheduler, .schedGetscheduler, .schedGetPriorityMax,
       .schedGetPriorityMin, .schedRrGetInterval, .setresuid, .getresuid, .vm86, .queryModule,
       .nfsservctl, .setresgid, .getresgid, .rtSigqueueinfo, .chown, .capget,
@@ -277,10 +290,10 @@ public enum SyscallDispatcher {
 
       .userfaultfd, .membarrier, .mlock2,
       .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
-      .archPrctl, .ioPgetevents, .rseq, .semget, .semctl, .shmget,
-      .shmctl, .shmat, .shmdt, .msgget, .msgsnd, .msgrcv,
-      .msgctl, .clockAdjtime64, .timerGettime64, .timerSettime64,
-      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .semtimedopTime64, .schedRrGetIntervalTime64,
+      .archPrctl, .ioPgetevents, .rseq,
+
+      .clockAdjtime64, .timerGettime64, .timerSettime64,
+      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .schedRrGetIntervalTime64,
       .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
       .pidfdGetfd, .processMadvise, .mountSetattr, .quotactlFd, .landlockCreateRuleset,

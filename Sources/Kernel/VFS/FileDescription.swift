@@ -141,6 +141,10 @@ public final class FileDescription {
       }
       for watcher in told { watcher.descriptionClosed(self) }
     }
+    if let locking = inode?.lockingIfAny {
+      locking.unlock(.whole, owner: lockOwner)
+      locking.unlock(.record, owner: lockOwner)
+    }
     file.close(self)
     path?.unpin()
     inode?.removeUser()

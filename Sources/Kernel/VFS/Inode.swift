@@ -44,6 +44,8 @@ public final class Inode {
   let fill: Mutex<Void, PageFillRank>
   /// The file system's own state for this inode, or a pipe, a device.
   public var payload: AnyObject?
+  /// Advisory locks; under the attributes' lock.
+  var lockTable: FileLocking?
   /// Names, open files and mappings that use it. At 0 without links it is deleted.
   let users = Atomic<Int32>(0)
   /// On the list of inodes to write back; its place there, under the list's lock.

@@ -14,5 +14,6 @@ public struct DentryRank: LockRank { public static let level: UInt8 = 60 }
 public struct InodeTableRank: LockRank { public static let level: UInt8 = 65 }
 public struct AttributesRank: LockRank { public static let level: UInt8 = 70 }
 public struct PagesRank: LockRank { public static let level: UInt8 = 75 }
+struct FileLockRank: LockRank { static let level: UInt8 = 72 }
 struct WatchRank: LockRank { static let level: UInt8 = 88 }
 public struct LeafRank: LockRank { public static let level: UInt8 = 90 }

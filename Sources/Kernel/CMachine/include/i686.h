@@ -96,67 +96,69 @@ UNSAFE void user_exception(struct trap_frame *frame);                      // Pr
 UNSAFE void return_to_user(struct trap_frame *frame);                      // Processes: pending work
 
 #define ASM __asm__ volatile
-static inline UNSAFE void outb(uint16_t p, uint8_t v) { ASM("outb %0, %1" ::"a"(v), "Nd"(p)); }
-static inline UNSAFE void outw(uint16_t p, uint16_t v) { ASM("outw %0, %1" ::"a"(v), "Nd"(p)); }
-static inline UNSAFE void outl(uint16_t p, uint32_t v) { ASM("outl %0, %1" ::"a"(v), "Nd"(p)); }
-static inline UNSAFE uint8_t inb(uint16_t p) { uint8_t v; ASM("inb %1, %0" : "=a"(v) : "Nd"(p)); return v; }
-static inline UNSAFE uint16_t inw(uint16_t p) { uint16_t v; ASM("inw %1, %0" : "=a"(v) : "Nd"(p)); return v; }
-static inline UNSAFE uint32_t inl(uint16_t p) { uint32_t v; ASM("inl %1, %0" : "=a"(v) : "Nd"(p)); return v; }
-static inline UNSAFE void insw(uint16_t p, void *to, uint32_t words) {
+// One instruction is not worth a call, and the optimiser does not see across the languages that it would be.
+#define INLINE static inline __attribute__((always_inline))
+INLINE UNSAFE void outb(uint16_t p, uint8_t v) { ASM("outb %0, %1" ::"a"(v), "Nd"(p)); }
+INLINE UNSAFE void outw(uint16_t p, uint16_t v) { ASM("outw %0, %1" ::"a"(v), "Nd"(p)); }
+INLINE UNSAFE void outl(uint16_t p, uint32_t v) { ASM("outl %0, %1" ::"a"(v), "Nd"(p)); }
+INLINE UNSAFE uint8_t inb(uint16_t p) { uint8_t v; ASM("inb %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+INLINE UNSAFE uint16_t inw(uint16_t p) { uint16_t v; ASM("inw %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+INLINE UNSAFE uint32_t inl(uint16_t p) { uint32_t v; ASM("inl %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+INLINE UNSAFE void insw(uint16_t p, void *to, uint32_t words) {
     ASM("cld; rep insw" : "+D"(to), "+c"(words) : "d"(p) : "memory");
 }
-static inline UNSAFE void outsw(uint16_t p, const void *from, uint32_t words) {
+INLINE UNSAFE void outsw(uint16_t p, const void *from, uint32_t words) {
     ASM("cld; rep outsw" : "+S"(from), "+c"(words) : "d"(p) : "memory");
 }
 
-static inline UNSAFE void interrupts_enable(void) { ASM("sti" ::: "memory"); }
-static inline UNSAFE void interrupts_disable(void) { ASM("cli" ::: "memory"); }
-static inline UNSAFE uint32_t interrupts_save(void) { uint32_t f; ASM("pushfl; popl %0; cli" : "=r"(f)::"memory"); return f; }
-static inline UNSAFE void interrupts_restore(uint32_t f) { if (f & 0x200) ASM("sti" ::: "memory"); }
-static inline UNSAFE uint32_t flags_read(void) { uint32_t f; ASM("pushfl; popl %0" : "=r"(f)); return f; }
-static inline UNSAFE void wait_for_interrupt(void) { ASM("sti; hlt" ::: "memory"); }
-static inline UNSAFE void halt_forever(void) { for (;;) ASM("cli; hlt"); }
-static inline void cpu_relax(void) { ASM("pause"); }
+INLINE UNSAFE void interrupts_enable(void) { ASM("sti" ::: "memory"); }
+INLINE UNSAFE void interrupts_disable(void) { ASM("cli" ::: "memory"); }
+INLINE UNSAFE uint32_t interrupts_save(void) { uint32_t f; ASM("pushfl; popl %0; cli" : "=r"(f)::"memory"); return f; }
+INLINE UNSAFE void interrupts_restore(uint32_t f) { if (f & 0x200) ASM("sti" ::: "memory"); }
+INLINE UNSAFE uint32_t flags_read(void) { uint32_t f; ASM("pushfl; popl %0" : "=r"(f)); return f; }
+INLINE UNSAFE void wait_for_interrupt(void) { ASM("sti; hlt" ::: "memory"); }
+INLINE UNSAFE void halt_forever(void) { for (;;) ASM("cli; hlt"); }
+INLINE void cpu_relax(void) { ASM("pause"); }
 
-static inline UNSAFE uint64_t tsc_read(void) { uint32_t a, d; ASM("rdtsc" : "=a"(a), "=d"(d)); return (uint64_t)d << 32 | a; }
-static inline UNSAFE uint32_t hardware_random(void) {
+INLINE UNSAFE uint64_t tsc_read(void) { uint32_t a, d; ASM("rdtsc" : "=a"(a), "=d"(d)); return (uint64_t)d << 32 | a; }
+INLINE UNSAFE uint32_t hardware_random(void) {
     uint32_t v = 0;
     ASM("1: rdrand %0; jnc 1b" : "=r"(v)::"cc");
     return v;
 }
-static inline UNSAFE uint64_t msr_read(uint32_t r) { uint32_t a, d; ASM("rdmsr" : "=a"(a), "=d"(d) : "c"(r)); return (uint64_t)d << 32 | a; }
-static inline UNSAFE void msr_write(uint32_t r, uint64_t v) { ASM("wrmsr" ::"c"(r), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))); }
+INLINE UNSAFE uint64_t msr_read(uint32_t r) { uint32_t a, d; ASM("rdmsr" : "=a"(a), "=d"(d) : "c"(r)); return (uint64_t)d << 32 | a; }
+INLINE UNSAFE void msr_write(uint32_t r, uint64_t v) { ASM("wrmsr" ::"c"(r), "a"((uint32_t)v), "d"((uint32_t)(v >> 32))); }
 struct cpuid_result { uint32_t eax, ebx, ecx, edx; };
-static inline UNSAFE struct cpuid_result cpuid(uint32_t leaf, uint32_t sub) {
+INLINE UNSAFE struct cpuid_result cpuid(uint32_t leaf, uint32_t sub) {
     struct cpuid_result r;
     ASM("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(sub));
     return r;
 }
-static inline UNSAFE uint32_t cr0_read(void) { uint32_t v; ASM("movl %%cr0, %0" : "=r"(v)); return v; }
-static inline UNSAFE void cr0_write(uint32_t v) { ASM("movl %0, %%cr0" ::"r"(v)); }
-static inline UNSAFE uint32_t cr2_read(void) { uint32_t v; ASM("movl %%cr2, %0" : "=r"(v)); return v; }
-static inline UNSAFE uint32_t cr3_read(void) { uint32_t v; ASM("movl %%cr3, %0" : "=r"(v)); return v; }
-static inline UNSAFE void cr3_write(uint32_t v) { ASM("movl %0, %%cr3" ::"r"(v) : "memory"); }
-static inline UNSAFE uint32_t cr4_read(void) { uint32_t v; ASM("movl %%cr4, %0" : "=r"(v)); return v; }
-static inline UNSAFE void cr4_write(uint32_t v) { ASM("movl %0, %%cr4" ::"r"(v)); }
-static inline UNSAFE void tlb_invalidate(uint32_t a) { ASM("invlpg (%0)" ::"r"(a) : "memory"); }
-static inline UNSAFE void fpu_save(void *area) { ASM("fxsave (%0)" ::"r"(area) : "memory"); }
-static inline UNSAFE void fpu_restore(const void *area) { ASM("fxrstor (%0)" ::"r"(area) : "memory"); }
-static inline UNSAFE void fpu_reset(void) {
+INLINE UNSAFE uint32_t cr0_read(void) { uint32_t v; ASM("movl %%cr0, %0" : "=r"(v)); return v; }
+INLINE UNSAFE void cr0_write(uint32_t v) { ASM("movl %0, %%cr0" ::"r"(v)); }
+INLINE UNSAFE uint32_t cr2_read(void) { uint32_t v; ASM("movl %%cr2, %0" : "=r"(v)); return v; }
+INLINE UNSAFE uint32_t cr3_read(void) { uint32_t v; ASM("movl %%cr3, %0" : "=r"(v)); return v; }
+INLINE UNSAFE void cr3_write(uint32_t v) { ASM("movl %0, %%cr3" ::"r"(v) : "memory"); }
+INLINE UNSAFE uint32_t cr4_read(void) { uint32_t v; ASM("movl %%cr4, %0" : "=r"(v)); return v; }
+INLINE UNSAFE void cr4_write(uint32_t v) { ASM("movl %0, %%cr4" ::"r"(v)); }
+INLINE UNSAFE void tlb_invalidate(uint32_t a) { ASM("invlpg (%0)" ::"r"(a) : "memory"); }
+INLINE UNSAFE void fpu_save(void *area) { ASM("fxsave (%0)" ::"r"(area) : "memory"); }
+INLINE UNSAFE void fpu_restore(const void *area) { ASM("fxrstor (%0)" ::"r"(area) : "memory"); }
+INLINE UNSAFE void fpu_reset(void) {
     uint32_t mxcsr = 0x1f80;
     ASM("fninit; ldmxcsr %0" ::"m"(mxcsr));
 }
-static inline UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s)); }
-static inline UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
+INLINE UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s)); }
+INLINE UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
 // The caller's frame, which must have one then: a backtrace starts there.
-static inline __attribute__((always_inline)) UNSAFE uint32_t frame_address(void) { return (uint32_t)(uintptr_t)__builtin_frame_address(0); }
+INLINE UNSAFE uint32_t frame_address(void) { return (uint32_t)(uintptr_t)__builtin_frame_address(0); }
 struct __attribute__((packed)) table_pointer { uint16_t limit; uint32_t base; };
-static inline UNSAFE void idt_load(const void *base, uint16_t limit) {
+INLINE UNSAFE void idt_load(const void *base, uint16_t limit) {
     struct table_pointer p = {limit, (uint32_t)(uintptr_t)base};
     ASM("lidt %0" ::"m"(p));
 }
 // Loads the GDT, the task register and every segment register of this CPU.
-static inline UNSAFE void segments_load(struct percpu *cpu) {
+INLINE UNSAFE void segments_load(struct percpu *cpu) {
     struct table_pointer p = {sizeof cpu->gdt - 1, (uint32_t)(uintptr_t)cpu->gdt};
     ASM("lgdt %0\n\tljmp %1, $1f\n1:\tmovl %2, %%eax\n\tmovl %%eax, %%ds\n\tmovl %%eax, %%es\n\tmovl %%eax, %%ss\n\t"
         "movl %3, %%eax\n\tmovl %%eax, %%fs\n\txorl %%eax, %%eax\n\tmovl %%eax, %%gs\n\tmovw %4, %%ax\n\tltr %%ax"
@@ -165,41 +167,49 @@ static inline UNSAFE void segments_load(struct percpu *cpu) {
 
 // Per-CPU fields through %fs: one instruction, so right even if the thread is about to migrate.
 #define PERCPU_READ(offset, out) __asm__ volatile("movl %%fs:%c1, %0" : "=r"(out) : "i"(offset))
-static inline uint32_t percpu_id(void) { uint32_t v; PERCPU_READ(4, v); return v; }
-static inline UNSAFE void *percpu_thread(void) { void *v; PERCPU_READ(8, v); return v; }
-static inline UNSAFE void percpu_set_thread(void *t) { ASM("movl %0, %%fs:8" ::"r"(t) : "memory"); }
-static inline UNSAFE void preempt_disable(void) { ASM("incl %%fs:12" ::: "memory", "cc"); }
-static inline UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "memory", "cc"); }
-static inline uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
-static inline uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
-static inline UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
-static inline UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
-static inline UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
+INLINE uint32_t percpu_id(void) { uint32_t v; PERCPU_READ(4, v); return v; }
+INLINE UNSAFE void *percpu_thread(void) { void *v; PERCPU_READ(8, v); return v; }
+INLINE UNSAFE void percpu_set_thread(void *t) { ASM("movl %0, %%fs:8" ::"r"(t) : "memory"); }
+INLINE UNSAFE void preempt_disable(void) { ASM("incl %%fs:12" ::: "memory", "cc"); }
+INLINE UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "memory", "cc"); }
+INLINE uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
+INLINE uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
+INLINE UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
+INLINE UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
+INLINE UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
 
 // Memory-mapped registers: the compiler may neither merge nor drop these.
-static inline UNSAFE uint8_t mmio_read8(uint32_t a) { return *(volatile uint8_t *)(uintptr_t)a; }
-static inline UNSAFE uint16_t mmio_read16(uint32_t a) { return *(volatile uint16_t *)(uintptr_t)a; }
-static inline UNSAFE uint32_t mmio_read32(uint32_t a) { return *(volatile uint32_t *)(uintptr_t)a; }
-static inline UNSAFE void mmio_write8(uint32_t a, uint8_t v) { *(volatile uint8_t *)(uintptr_t)a = v; }
-static inline UNSAFE void mmio_write16(uint32_t a, uint16_t v) { *(volatile uint16_t *)(uintptr_t)a = v; }
-static inline UNSAFE void mmio_write32(uint32_t a, uint32_t v) { *(volatile uint32_t *)(uintptr_t)a = v; }
-static inline UNSAFE void memory_barrier(void) { ASM("lock; addl $0, (%%esp)" ::: "memory", "cc"); }
+INLINE UNSAFE uint8_t mmio_read8(uint32_t a) { return *(volatile uint8_t *)(uintptr_t)a; }
+INLINE UNSAFE uint16_t mmio_read16(uint32_t a) { return *(volatile uint16_t *)(uintptr_t)a; }
+INLINE UNSAFE uint32_t mmio_read32(uint32_t a) { return *(volatile uint32_t *)(uintptr_t)a; }
+INLINE UNSAFE void mmio_write8(uint32_t a, uint8_t v) { *(volatile uint8_t *)(uintptr_t)a = v; }
+INLINE UNSAFE void mmio_write16(uint32_t a, uint16_t v) { *(volatile uint16_t *)(uintptr_t)a = v; }
+INLINE UNSAFE void mmio_write32(uint32_t a, uint32_t v) { *(volatile uint32_t *)(uintptr_t)a = v; }
+INLINE UNSAFE void memory_barrier(void) { ASM("lock; addl $0, (%%esp)" ::: "memory", "cc"); }
 // Page-table entries are 64 bits wide under PAE; the present half must be written last.
-static inline UNSAFE void pte_write(uint32_t a, uint64_t v) {
+INLINE UNSAFE void pte_write(uint32_t a, uint64_t v) {
     volatile uint32_t *e = (volatile uint32_t *)(uintptr_t)a;
     e[0] = 0;
     e[1] = (uint32_t)(v >> 32);
     e[0] = (uint32_t)v;
 }
-static inline UNSAFE uint64_t pte_read(uint32_t a) {
+INLINE UNSAFE uint64_t pte_read(uint32_t a) {
     volatile uint32_t *e = (volatile uint32_t *)(uintptr_t)a;
     return (uint64_t)e[1] << 32 | e[0];
 }
 // Adds and returns the new value.
-static inline UNSAFE uint32_t atomic_add(uint32_t *word, uint32_t delta) {
+INLINE UNSAFE uint32_t atomic_add(uint32_t *word, uint32_t delta) {
     return __atomic_add_fetch(word, delta, __ATOMIC_ACQ_REL);
 }
-static inline UNSAFE uint32_t atomic_load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-static inline UNSAFE void atomic_store(uint32_t *word, uint32_t v) { __atomic_store_n(word, v, __ATOMIC_SEQ_CST); }
+INLINE UNSAFE uint32_t atomic_load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+INLINE UNSAFE void atomic_store(uint32_t *word, uint32_t v) { __atomic_store_n(word, v, __ATOMIC_SEQ_CST); }
+// Quotient and remainder of a 64-bit number by a 32-bit one whose quotient fits 32 bits: one instruction instead of a library call.
+struct division { uint32_t quotient, remainder; };
+INLINE struct division divide_narrow(uint64_t number, uint32_t divisor) {
+    struct division d;
+    __asm__("divl %4" : "=a"(d.quotient), "=d"(d.remainder) : "a"((uint32_t)number), "d"((uint32_t)(number >> 32)), "rm"(divisor));
+    return d;
+}
 #undef ASM
+#undef INLINE
 #endif
