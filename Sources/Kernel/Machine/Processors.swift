@@ -47,7 +47,7 @@ public enum Processors {
   }
 
   /// A bit for every CPU that has started.
-  static var mask: UInt32 { UInt32(truncatingIfNeeded: (UInt64(1) << UInt64(count)) - 1) }
+  public static var mask: UInt32 { UInt32(truncatingIfNeeded: (UInt64(1) << UInt64(count)) - 1) }
 
   /// How many CPUs run a user thread inside the kernel at this moment.
   public static var insideCalls: Int {
@@ -97,6 +97,16 @@ public func apMain() {
   unsafe block.pointee.online = 1
   Processors.apReady.store(1, ordering: .releasing)
   unsafe secondary_cpu_main()
+}
+
+extension Processors {
+  /// Returns when every CPU has passed a full memory barrier since the call.
+  public static func barrier() {
+    enterPreemptionOff()
+    memoryBarrier()
+    TLB.flush(cpus: mask)  // the interrupt that it sends is the barrier
+    leavePreemptionOff()
+  }
 }
 
 /// Cross-CPU invalidation of cached translations.

@@ -227,6 +227,8 @@ public struct Execution {
     task.alternateStack = (0, 0)
     task.clearChildID = 0
     task.robustList = 0
+    task.parentDeathSignal = 0
+    process.deleteTimers()
     task.resetMachineState()
     process.signalVforkParent()
     frame.registers = trap_frame(
@@ -250,7 +252,8 @@ public struct Execution {
 
   private func applySetID(_ inode: Inode) {
     let (mode, owner, group) = inode.attributes.withLock { ($0.mode, $0.owner, $0.group) }
-    let allowed = path.mount.flags & MountFlags.noSetUser == 0
+    let allowed =
+      path.mount.flags & MountFlags.noSetUser == 0 && !process.noNewPrivileges.load(ordering: .acquiring)
     process.credentials.withLock { who in
       if allowed, mode & Mode.setUser != 0 { who.euid = owner }
       if allowed, mode & Mode.setGroup != 0, mode & 0o010 != 0 { who.egid = group }

@@ -46,10 +46,11 @@ extension Process {
     let (group, session) = ProcessTable.shared.withTree { (tree.group, tree.session) }
     let child = Process(id: id, space: childSpace, files: context, credentials: who, tree: TreeSlot(group: group, session: session))
     child.alarm.process = id
+    child.noNewPrivileges.store(noNewPrivileges.load(ordering: .relaxed), ordering: .relaxed)
     child.tree.exitSignal = exitSignal
     let task = try Task(child, id: id)
     task.inheritMachineState(from: parent)
-    task.baseLevel = parent.baseLevel
+    task.inheritScheduling(from: parent)
     task.blocked = parent.blocked
     task.alternateStack = shareMemory ? (0, 0) : parent.alternateStack
     let actions = signals.withLock { $0.actions }
@@ -77,7 +78,7 @@ extension Process {
   public func addThread(from parent: Task) throws(Errno) -> Task {
     let task = try Task(self, id: ProcessTable.shared.allocateID())
     task.inheritMachineState(from: parent)
-    task.baseLevel = parent.baseLevel
+    task.inheritScheduling(from: parent)
     task.blocked = parent.blocked
     let dying = signals.withLock { state in
       if state.groupExit != nil { return true }
@@ -116,6 +117,7 @@ extension Process {
   func closeEverything() {
     alarm.cancel()
     alarm.interval = 0
+    deleteTimers()
     let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
     for description in open { release(description) }
     let (root, directory) = files.withLock { ($0.root, $0.directory) }
@@ -177,6 +179,11 @@ extension Process {
       }
     }
     if wake { first.childEvent.wake() }
+    for child in orphans {
+      for task in child.signals.withLock({ $0.threads }) where task.parentDeathSignal != 0 {
+        child.send(SignalInformation(Signal(task.parentDeathSignal), code: 0))
+      }
+    }
     hangUpOrphanedGroups(orphans)
   }
 

@@ -87,6 +87,10 @@ public final class Process {
   public let alarm: AlarmTimer
   let exitHandlers = SpinLock<[any ExitHandler], ProcessRank>([])
   public let personality = Atomic<UInt32>(0)
+  /// Programs it executes gain nothing from set-user-id bits. SPEC: prctl(2) PR_SET_NO_NEW_PRIVS.
+  public let noNewPrivileges = Atomic<Bool>(false)
+  /// POSIX timers by id.
+  public let timers = SpinLock<[PosixTimer?], ProcessRank>([])
 
   init(id: Int32, space: AddressSpace?, files context: consuming FileContext, credentials who: Credentials, tree slot: TreeSlot) {
     self.id = id
@@ -226,6 +230,8 @@ public final class Task: Thread {
   public var alternateStack: (base: UInt32, size: UInt32) = (0, 0)
   public var clearChildID: UInt32 = 0
   public var robustList: UInt32 = 0
+  /// Sent to this process when the thread's parent ends; 0 for none.
+  public var parentDeathSignal: UInt8 = 0
   /// Set by exit: the thread ends on its way out of the kernel.
   public var exitStatus: UInt32?
   /// When a sleep that a stop interrupted was to end: the restarted call goes on with it.

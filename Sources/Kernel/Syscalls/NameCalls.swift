@@ -198,10 +198,10 @@ extension Call {
     return try chown(path, try path.inode(), owner: owner, group: group)
   }
 
-  func fchown() throws(Errno) -> UInt32 {
+  func fchown(owner: UInt32, group: UInt32) throws(Errno) -> UInt32 {
     let description = try description(a)
     guard let inode = description.inode else { throw .invalidArgument }
-    return try chown(description.path, inode, owner: b, group: c)
+    return try chown(description.path, inode, owner: owner, group: group)
   }
 
   /// utimensat: nil times mean now; UTIME_NOW and UTIME_OMIT per time. SPEC: POSIX.1-2024 futimens().

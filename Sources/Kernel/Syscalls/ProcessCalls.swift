@@ -273,15 +273,15 @@ extension Call {
     return 0
   }
 
-  func setreuid() throws(Errno) -> UInt32 {
+  func setreuid(_ real: UInt32, _ effective: UInt32) throws(Errno) -> UInt32 {
     let who = process.who
-    let saved = a != .max || b != .max && b != who.uid ? (b == .max ? who.euid : b) : UInt32.max
-    return try setresuid(a, b, saved)
+    let saved = real != .max || effective != .max && effective != who.uid ? (effective == .max ? who.euid : effective) : UInt32.max
+    return try setresuid(real, effective, saved)
   }
-  func setregid() throws(Errno) -> UInt32 {
+  func setregid(_ real: UInt32, _ effective: UInt32) throws(Errno) -> UInt32 {
     let who = process.who
-    let saved = a != .max || b != .max && b != who.gid ? (b == .max ? who.egid : b) : UInt32.max
-    return try setresgid(a, b, saved)
+    let saved = real != .max || effective != .max && effective != who.gid ? (effective == .max ? who.egid : effective) : UInt32.max
+    return try setresgid(real, effective, saved)
   }
 
   func store(_ x: UInt32, _ y: UInt32, _ z: UInt32) throws(Errno) -> UInt32 {
@@ -373,6 +373,26 @@ extension Call {
       while name.count < 16 { name.append(0) }
       try UserMemory.write(name, 0..<16, to: b)
       return 0
+    case 1:  // PR_SET_PDEATHSIG
+      guard b <= 64 else { throw .invalidArgument }
+      task.parentDeathSignal = UInt8(b)
+      return 0
+    case 2:
+      try UserMemory.write32(UInt32(task.parentDeathSignal), to: b)
+      return 0
+    case 3: return 1  // PR_GET_DUMPABLE: always
+    case 23:  // PR_CAPBSET_READ: nothing is ever taken out of the bounding set
+      guard b <= 40 else { throw .invalidArgument }
+      return 1
+    case 30: return 50_000  // PR_GET_TIMERSLACK
+    case 38:  // PR_SET_NO_NEW_PRIVS
+      guard b == 1, c == 0, d == 0, e == 0 else { throw .invalidArgument }
+      process.noNewPrivileges.store(true, ordering: .releasing)
+      return 0
+    case 39: return process.noNewPrivileges.load(ordering: .acquiring) ? 1 : 0
+    case 40:  // PR_GET_TID_ADDRESS
+      try UserMemory.write32(task.clearChildID, to: b)
+      return 0
     case 36:  // PR_SET_CHILD_SUBREAPER
       ProcessTable.shared.withTree { process.tree.isSubreaper = b != 0 }
       return 0
@@ -383,32 +403,44 @@ extension Call {
     }
   }
 
-  /// nice values as getpriority returns them: 20 - nice.
+  /// The processes that getpriority and setpriority name: PRIO_PROCESS, PRIO_PGRP, PRIO_USER.
+  private func priorityTargets() throws(Errno) -> [Process] {
+    let found: [Process]
+    switch a {
+    case 0: found = [try find(b)]
+    case 1:
+      let group = b == 0 ? ProcessTable.shared.withTree { process.tree.group } : int(b)
+      found = ProcessTable.shared.all().filter { other in ProcessTable.shared.withTree { other.tree.group == group } }
+    case 2:
+      let user = b == 0 ? process.who.uid : b
+      found = ProcessTable.shared.all().filter { $0.who.uid == user }
+    default: throw .invalidArgument
+    }
+    if found.isEmpty { throw .noSuchProcess }
+    return found
+  }
+
+  /// The most favourable nice value of the targets, as 20 - nice.
   func getpriority() throws(Errno) -> UInt32 {
-    if a > 2 { throw .invalidArgument }
-    let target = a == 0 ? try find(b) : process
-    let level = target.signals.withLock { $0.threads.first?.baseLevel ?? 20 }
-    return UInt32(40 - level)
+    var best = 39
+    for target in try priorityTargets() {
+      best = min(best, target.signals.withLock { $0.threads.map { $0.baseLevel }.min() ?? 39 })
+    }
+    return UInt32(40 - best)
   }
 
   func setpriority() throws(Errno) -> UInt32 {
-    if a > 2 { throw .invalidArgument }
-    let target = a == 0 ? try find(b) : process
-    let nice = max(-20, min(19, int(c)))
-    let superuser = process.who.isSuperuser
-    try target.signals.withLock { state throws(Errno) in
-      for thread in state.threads {
-        if 20 + Int(nice) < thread.baseLevel, !superuser { throw .permissionDenied }
-        thread.baseLevel = 20 + Int(nice)
+    let nice = Int(max(-20, min(19, int(c))))
+    let me = process.who
+    for target in try priorityTargets() {
+      let owner = target.who
+      if !me.isSuperuser, me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
+      for thread in target.signals.withLock({ $0.threads }) {
+        if 20 + nice < thread.baseLevel, !me.isSuperuser { throw .permissionDenied }
+        Scheduler.set(thread, nice: nice)
       }
     }
     return 0
-  }
-
-  func getaffinity() throws(Errno) -> UInt32 {
-    guard b >= 4 else { throw .invalidArgument }
-    try UserMemory.write32(UInt32(truncatingIfNeeded: (UInt64(1) << UInt64(Processors.count)) - 1), to: c)
-    return 4
   }
 
   func times() throws(Errno) -> UInt32 {

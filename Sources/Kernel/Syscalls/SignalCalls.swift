@@ -153,7 +153,7 @@ extension Call {
     return 0
   }
 
-  private func maySignal(_ target: Process, _ signal: UInt32) -> Bool {
+  func maySignal(_ target: Process, _ signal: UInt32) -> Bool {
     let me = process.who
     let other = target.who
     if me.euid == 0 || me.euid == other.suid || me.euid == other.uid || me.uid == other.suid || me.uid == other.uid {

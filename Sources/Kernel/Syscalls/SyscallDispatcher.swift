@@ -50,8 +50,8 @@ public enum SyscallDispatcher {
     case .getegid, .getegid32: call.process.who.egid
     case .setuid, .setuid32: try call.setuid()
     case .setgid, .setgid32: try call.setgid()
-    case .setreuid32: try call.setreuid()
-    case .setregid32: try call.setregid()
+    case .setreuid32: try call.setreuid(call.a, call.b)
+    case .setregid32: try call.setregid(call.a, call.b)
     case .setresuid32: try call.setresuid(call.a, call.b, call.c)
     case .setresgid32: try call.setresgid(call.a, call.b, call.c)
     case .getresuid32: try call.store(call.process.who.uid, call.process.who.euid, call.process.who.suid)
@@ -64,7 +64,19 @@ public enum SyscallDispatcher {
     case .prctl: try call.prctl()
     case .getpriority: try call.getpriority()
     case .setpriority: try call.setpriority()
-    case .schedGetaffinity: try call.getaffinity()
+    case .nice: try call.nice()
+    case .schedGetaffinity: try call.schedGetaffinity()
+    case .schedSetaffinity: try call.schedSetaffinity()
+    case .schedGetscheduler: try call.schedGetscheduler()
+    case .schedSetscheduler: try call.schedSet(call.a, policy: call.b, call.c)
+    case .schedSetparam: try call.schedSet(call.a, policy: nil, call.b)
+    case .schedGetparam: try call.schedGetparam()
+    case .schedGetPriorityMax: try call.schedPriorityLimit(maximum: true)
+    case .schedGetPriorityMin: try call.schedPriorityLimit(maximum: false)
+    case .schedRrGetInterval: try call.schedRrGetInterval(wide: false)
+    case .schedRrGetIntervalTime64: try call.schedRrGetInterval(wide: true)
+    case .schedSetattr: try call.schedSetattr()
+    case .schedGetattr: try call.schedGetattr()
     case .schedYield: call.yield()
     case .times: try call.times()
     case .getrusage: try call.getrusage()
@@ -143,7 +155,7 @@ public enum SyscallDispatcher {
     case .fchmodat: try call.chmod(at: call.a, call.b, mode: call.c)
     case .chown32: try call.chown(at: Call.cwd, call.a, owner: call.b, group: call.c, flags: 0)
     case .lchown32: try call.chown(at: Call.cwd, call.a, owner: call.b, group: call.c, flags: 0x100)
-    case .fchown32: try call.fchown()
+    case .fchown32: try call.fchown(owner: call.b, group: call.c)
     case .fchownat: try call.chown(at: call.a, call.b, owner: call.c, group: call.d, flags: call.e)
     case .utimensat: try call.utimens(call.a, call.b, call.c, flags: call.d, wide: false)
     case .utimensatTime64: try call.utimens(call.a, call.b, call.c, flags: call.d, wide: true)
@@ -235,6 +247,38 @@ public enum SyscallDispatcher {
     case .recvmmsgTime64: try call.recvmmsg(wide: true)
     case .getsockopt: try call.getsockopt(call.a, call.b, call.c, call.d, call.e)
     case .setsockopt: try call.setsockopt(call.a, call.b, call.c, call.d, call.e)
+    case .setreuid: try call.setreuid(call.wideID(call.a), call.wideID(call.b))
+    case .setregid: try call.setregid(call.wideID(call.a), call.wideID(call.b))
+    case .setresuid: try call.setresuid(call.wideID(call.a), call.wideID(call.b), call.wideID(call.c))
+    case .setresgid: try call.setresgid(call.wideID(call.a), call.wideID(call.b), call.wideID(call.c))
+    case .getresuid: try call.storeShort(call.process.who.uid, call.process.who.euid, call.process.who.suid)
+    case .getresgid: try call.storeShort(call.process.who.gid, call.process.who.egid, call.process.who.sgid)
+    case .getgroups: try call.getgroups16()
+    case .setgroups: try call.setgroups16()
+    case .chown: try call.chown(at: Call.cwd, call.a, owner: call.wideID(call.b), group: call.wideID(call.c), flags: 0)
+    case .lchown: try call.chown(at: Call.cwd, call.a, owner: call.wideID(call.b), group: call.wideID(call.c), flags: 0x100)
+    case .fchown: try call.fchown(owner: call.wideID(call.b), group: call.wideID(call.c))
+    case .capget: try call.capget()
+    case .capset: try call.capset()
+    case .rtSigqueueinfo: try call.sigqueue(group: call.a, thread: nil, signal: call.b, call.c)
+    case .rtTgsigqueueinfo: try call.sigqueue(group: call.a, thread: call.b, signal: call.c, call.d)
+    case .sigpending: try call.sigpending()
+    case .mlock: try call.mlock(call.a, call.b)
+    case .mlock2: if call.c & ~1 == 0 { try call.mlock(call.a, call.b) } else { throw .invalidArgument }
+    case .munlock: try call.munlock()
+    case .settimeofday: try call.settimeofday()
+    case .stime: try call.stime()
+    case .getRobustList: try call.getRobustList()
+    case .membarrier: try call.membarrier()
+    case .memfdCreate: try call.memfdCreate()
+    case .readahead: try call.readahead()
+    case .timerCreate: try call.timerCreate()
+    case .timerSettime: try call.timerSettime(wide: false)
+    case .timerSettime64: try call.timerSettime(wide: true)
+    case .timerGettime: try call.timerGettime(wide: false)
+    case .timerGettime64: try call.timerGettime(wide: true)
+    case .timerGetoverrun: try call.timerGetoverrun()
+    case .timerDelete: try call.timerDelete()
     case .flock: try call.flock()
     case .ipc: try call.ipc()
     case .shmget: try call.shmget(call.a, call.b, call.c)
@@ -258,42 +302,42 @@ public enum SyscallDispatcher {
     case .fadvise64, .fadvise6464: try call.fadvise()
     case .personality: try call.personality()
     // Not implemented: obsolete, or waiting for their subsystem (see docs/syscalls.md).
-    case .restartSyscall, .lchown, .break, .oldstat, .stime, .ptrace,
-      .oldfstat, .stty, .gtty, .nice, .ftime, .prof,
+    case .restartSyscall,  .break, .oldstat,  .ptrace,
+      .oldfstat, .stty, .gtty,  .ftime, .prof,
       .acct, .lock, .mpx, .ulimit, .oldolduname, .ustat,
-      .sgetmask, .ssetmask, .setreuid, .setregid, .sigpending, .settimeofday,
-      .getgroups, .setgroups, .oldlstat, .uselib, .swapon,
-      .readdir, .fchown, .profil, .ioperm, .olduname,
+      .sgetmask, .ssetmask,    
+        .oldlstat, .uselib, .swapon,
+      .readdir,  .profil, .ioperm, .olduname,
       .iopl, .vhangup, .idle, .vm86old, .swapoff,
       .setdomainname, .modifyLdt, .adjtimex, .createModule, .initModule, .deleteModule,
       .getKernelSyms, .quotactl, .bdflush, .sysfs, .afsSyscall, .setfsuid,
-      .setfsgid, .sysctl, .mlock, .munlock, .mlockall,
-      .munlockall, .schedSetparam, .schedGetparam, .schedSetscheduler, .schedGetscheduler, .schedGetPriorityMax,
-      .schedGetPriorityMin, .schedRrGetInterval, .setresuid, .getresuid, .vm86, .queryModule,
-      .nfsservctl, .setresgid, .getresgid, .rtSigqueueinfo, .chown, .capget,
-      .capset, .sendfile, .getpmsg, .putpmsg, .setfsuid32, .setfsgid32,
-      .pivotRoot, .readahead, .setxattr, .lsetxattr, .fsetxattr, .getxattr,
+      .setfsgid, .sysctl,   .mlockall,
+      .munlockall,     
+          .vm86, .queryModule,
+      .nfsservctl,     
+       .sendfile, .getpmsg, .putpmsg, .setfsuid32, .setfsgid32,
+      .pivotRoot,  .setxattr, .lsetxattr, .fsetxattr, .getxattr,
       .lgetxattr, .fgetxattr, .listxattr, .llistxattr, .flistxattr, .removexattr,
-      .lremovexattr, .fremovexattr, .sendfile64, .schedSetaffinity, .getThreadArea, .ioSetup,
+      .lremovexattr, .fremovexattr, .sendfile64,  .getThreadArea, .ioSetup,
       .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie,
-      .remapFilePages, .timerCreate, .timerSettime, .timerGettime,
-      .timerGetoverrun, .timerDelete, .vserver, .mbind, .getMempolicy, .setMempolicy,
+      .remapFilePages,   
+        .vserver, .mbind, .getMempolicy, .setMempolicy,
       .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr,
       .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
       .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare,
-      .getRobustList, .splice, .syncFileRange, .tee, .vmsplice, .movePages,
+       .splice, .syncFileRange, .tee, .vmsplice, .movePages,
       .fallocate,
-      .inotifyInit1, .rtTgsigqueueinfo,
+      .inotifyInit1, 
       .perfEventOpen, .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt,
       .clockAdjtime, .setns, .processVmReadv, .processVmWritev, .kcmp,
-      .finitModule, .schedSetattr, .schedGetattr, .seccomp, .memfdCreate, .bpf,
+      .finitModule,   .seccomp,  .bpf,
 
-      .userfaultfd, .membarrier, .mlock2,
+      .userfaultfd,  
       .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .ioPgetevents, .rseq,
 
-      .clockAdjtime64, .timerGettime64, .timerSettime64,
-      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .schedRrGetIntervalTime64,
+      .clockAdjtime64,  
+      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, 
       .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
       .pidfdGetfd, .processMadvise, .mountSetattr, .quotactlFd, .landlockCreateRuleset,

@@ -18,6 +18,10 @@ public enum Scheduler {
     let idle: Thread
     /// The thread just switched out, if it died: freed once its stack is left.
     var dead: Thread?
+    /// The thread just switched out, if it may not run here any more: it goes to another CPU once its stack is left.
+    var outgoing: Thread?
+    /// The level of what runs, for CPUs that wake something more urgent; 140 when idle.
+    var runningLevel = 140
     /// When the armed timer interrupt comes; .max for none.
     var armed: UInt64 = .max
     let timerLock = RawSpinLock()
@@ -89,7 +93,7 @@ public enum Scheduler {
     for distance in 1..<Processors.count {
       let victim = queue((me + distance) % Processors.count)
       guard victim.ready.count > 0, victim.lock.tryAcquire() else { continue }
-      let thread = victim.ready.pop()
+      let thread = victim.ready.pop { $0.mayRun(on: me) }
       if let thread { thread.cpu = me }
       victim.lock.release()
       guard let thread else { continue }
@@ -140,6 +144,72 @@ public enum Scheduler {
     }
   }
 
+  /// Puts a ready thread that is on no queue on one of a CPU that it may run on. Interrupts are off.
+  private static func place(_ thread: Thread) {
+    let allowed = thread.affinity & Processors.mask
+    let cpu = (allowed == 0 ? Processors.mask : allowed).trailingZeroBitCount
+    let target = queue(cpu)
+    target.lock.acquire()
+    thread.cpu = cpu
+    target.ready.push(thread)
+    target.lock.release()
+    if cpu == Processors.current {
+      unsafe percpu_set_need_resched(1)
+    } else {
+      unsafe percpuBlock(cpu).pointee.need_resched = 1
+      _ = takeIdle(cpu)
+      Interrupts.sendReschedule(to: cpu)
+    }
+  }
+
+  /// Changes how a thread is chosen. It counts at once if it runs here, else from its next time on a queue.
+  public static func set(_ thread: Thread, policy: SchedulingPolicy, priority: Int) {
+    change(thread) {
+      $0.policy = policy
+      $0.realtimePriority = priority
+    }
+  }
+
+  public static func set(_ thread: Thread, nice: Int) { change(thread) { $0.baseLevel = 20 + nice } }
+
+  /// Restricts a thread to CPUs. Throws `invalidArgument` when none of them exists.
+  public static func set(_ thread: Thread, affinity: UInt32) throws(Errno) {
+    guard affinity & Processors.mask != 0 else { throw .invalidArgument }
+    change(thread) { $0.affinity = affinity }
+    if thread === Thread.current, !thread.mayRun(on: Processors.current) { yield() }
+  }
+
+  /// A thread's level may not change while a queue holds it there: it is taken off and put on again.
+  private static func change(_ thread: Thread, _ body: (Thread) -> Void) {
+    let flags = unsafe interrupts_save()
+    while true {
+      let cpu = thread.cpu
+      let target = queue(cpu)
+      target.lock.acquire()
+      guard cpu == thread.cpu else {
+        target.lock.release()
+        continue
+      }
+      let queued = thread.state == .ready ? target.ready.pop { $0 === thread } : nil
+      body(thread)
+      if let queued, queued.mayRun(on: cpu) {
+        target.ready.push(queued)
+        target.lock.release()
+      } else {
+        target.lock.release()
+        if let queued { place(queued) }
+      }
+      if cpu != Processors.current {
+        unsafe percpuBlock(cpu).pointee.need_resched = 1
+        Interrupts.sendReschedule(to: cpu)
+      } else {
+        unsafe percpu_set_need_resched(1)
+      }
+      break
+    }
+    unsafe interrupts_restore(flags)
+  }
+
   /// Ends a blocked thread's wait; does nothing to one that is not blocked. Interrupt-safe.
   public static func wake(_ thread: Thread) {
     // SAFETY: interrupts go back to what they were.
@@ -165,11 +235,22 @@ public enum Scheduler {
     }
     thread.state = .ready
     if thread.penalty > 0 { thread.penalty = 0 }
+    guard thread.mayRun(on: cpu) else {
+      target.lock.release()
+      place(thread)
+      unsafe interrupts_restore(flags)
+      return
+    }
     target.ready.push(thread)
     target.lock.release()
     let me = Processors.current
     if cpu != me {
-      if takeIdle(cpu) { Interrupts.sendReschedule(to: cpu) } else { kickIdle(except: cpu) }
+      if takeIdle(cpu) || thread.level < target.runningLevel && thread.level < 99 {
+        Interrupts.sendReschedule(to: cpu)
+        if thread.level < target.runningLevel { unsafe percpuBlock(cpu).pointee.need_resched = 1 }
+      } else {
+        kickIdle(except: cpu)
+      }
     } else if Thread.current === target.idle || thread.level < Thread.current.level || Thread.current.penalty > 0 {
       unsafe percpu_set_need_resched(1)
     } else {
@@ -217,7 +298,7 @@ public enum Scheduler {
   /// Lets others of the same level run.
   public static func yield() {
     let flags = unsafe interrupts_save()
-    switchAway()
+    switchAway(yielding: true)
     unsafe interrupts_restore(flags)
   }
 
@@ -241,8 +322,8 @@ public enum Scheduler {
   ///
   /// A dying thread never comes back from `context_switch`, so nothing here may own a reference across it: `pick` answers
   /// plain addresses.
-  static func switchAway() {
-    let (save, next) = pick()
+  static func switchAway(yielding: Bool = false) {
+    let (save, next) = pick(yielding)
     // SAFETY: both stacks are alive: the run-queue lock is held until finishSwitch.
     if save != 0 { unsafe context_switch(UnsafeMutablePointer(bitPattern: UInt(save)), next) }
     if save != 0 { finishSwitch() }
@@ -250,21 +331,27 @@ public enum Scheduler {
 
   /// Chooses; with a thread to switch to the queue's lock stays held and the answer is where to save this stack
   /// pointer and the one to load; else (0, 0).
-  @inline(never) private static func pick() -> (save: UInt32, next: UInt32) {
+  @inline(never) private static func pick(_ yielding: Bool) -> (save: UInt32, next: UInt32) {
     let cpu = Processors.current
     let queue = queue(cpu)
     unsafe percpu_set_need_resched(0)
     queue.lock.acquire()
     let previous = Thread.current
     if previous.state == .running, previous !== queue.idle {
-      guard let first = queue.ready.firstLevel, first <= previous.level else {
-        queue.lock.release()
-        return (0, 0)
+      let stays = previous.mayRun(on: cpu)
+      if stays {
+        // A FIFO thread gives way to more urgent ones only, unless it yields.
+        let limit = previous.policy == .fifo && !yielding ? previous.level - 1 : previous.level
+        guard let first = queue.ready.firstLevel, first <= limit else {
+          queue.lock.release()
+          return (0, 0)
+        }
       }
       previous.state = .ready
-      queue.ready.push(previous)
+      if stays { queue.ready.push(previous) } else { queue.outgoing = previous }
     }
-    let next = queue.ready.pop() ?? queue.idle
+    let next = queue.ready.pop { $0.mayRun(on: cpu) } ?? queue.idle
+    queue.runningLevel = next === queue.idle ? 140 : next.level
     next.state = .running
     if next === previous {
       queue.lock.release()
@@ -319,8 +406,11 @@ public enum Scheduler {
     let queue = queue(Processors.current)
     let dead = queue.dead
     queue.dead = nil
+    let outgoing = queue.outgoing
+    queue.outgoing = nil
     queue.lock.release()
     _ = dead
+    if let outgoing { place(outgoing) }
   }
 
   /// Switches this CPU to a page table at once (execve, exit).
@@ -372,7 +462,7 @@ public enum Scheduler {
     let me = Thread.current
     let idle = me === queue.idle
     if !idle {
-      if me.penalty < 5 { me.penalty += 1 }
+      if me.penalty < 5, !me.policy.isRealtime { me.penalty += 1 }
       if queue.ready.count > 0 {
         unsafe percpu_set_need_resched(1)
         kickIdle(except: queue.idle.cpu)

@@ -5,6 +5,16 @@ import SystemABI
 import Sync
 import Synchronization
 
+/// How a thread is chosen, with Linux's numbers. SPEC: sched(7).
+public enum SchedulingPolicy: UInt32, Sendable {
+  case other = 0
+  case fifo = 1
+  case roundRobin = 2
+  case batch = 3
+  case idle = 5
+  public var isRealtime: Bool { self == .fifo || self == .roundRobin }
+}
+
 /// A thread of execution with a kernel stack. User threads are subclasses that know their process.
 // SAFETY: the FPU area is private to this file and the switch; it lives exactly as long as the thread.
 @safe open class Thread: RunQueueNode {
@@ -19,10 +29,26 @@ import Synchronization
   public final var runNext: Thread?
   /// The CPU whose run queue lock guards this thread.
   public internal(set) final var cpu: Int = 0
-  /// 0…39: 20 + nice, moved down by use and back up by sleeping.
-  public final var level: Int { min(39, max(0, baseLevel + penalty)) }
-  public final var baseLevel = 20
-  final var penalty = 0
+  /// Its place in a run queue: 0…98 real-time, 99…138 by nice value, moved down by use and back up by sleeping, 139 idle.
+  public final private(set) var level = 119
+  /// 20 + nice, 0…39.
+  public final var baseLevel = 20 { didSet { updateLevel() } }
+  final var penalty = 0 { didSet { updateLevel() } }
+  /// SPEC: sched(7).
+  public final var policy = SchedulingPolicy.other { didSet { updateLevel() } }
+  /// 1…99 for the real-time policies, else 0.
+  public final var realtimePriority = 0 { didSet { updateLevel() } }
+  /// The CPUs it may run on, a bit each.
+  public final var affinity = UInt32.max
+
+  private final func updateLevel() {
+    switch policy {
+    case .fifo, .roundRobin: level = 99 - min(max(realtimePriority, 1), 99)
+    case .idle: level = 139
+    case .other, .batch: level = 99 + min(39, max(0, baseLevel + penalty))
+    }
+  }
+  final func mayRun(on cpu: Int) -> Bool { affinity >> UInt32(cpu) & 1 != 0 }
 
   final var stackPointer: UInt32 = 0
   final let stackTop: UInt32
@@ -142,6 +168,22 @@ import Synchronization
   public final var userFrame: UserFrame {
     // SAFETY: entry from user mode always builds its frame at the stack's top.
     unsafe UserFrame(unsafe UnsafeMutablePointer(bitPattern: UInt(stackTop) - UInt(MemoryLayout<trap_frame>.size))!)
+  }
+
+  /// How it is chosen: as its parent.
+  public final func inheritScheduling(from parent: Thread) {
+    baseLevel = parent.baseLevel
+    affinity = parent.affinity
+    if resetsOnFork(parent) { return }
+    policy = parent.policy
+    realtimePriority = parent.realtimePriority
+  }
+
+  /// SCHED_RESET_ON_FORK: children of a privileged thread are ordinary ones.
+  public final var resetOnFork = false
+  private final func resetsOnFork(_ parent: Thread) -> Bool {
+    if parent.resetOnFork, baseLevel < 20 { baseLevel = 20 }
+    return parent.resetOnFork
   }
 
   /// Copies the running thread's FPU state and segments to a thread being forked from it.

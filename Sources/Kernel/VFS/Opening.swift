@@ -53,7 +53,7 @@ open class DeviceNodes {
 /// An open regular file.
 public final class RegularFile: OpenFile {
   let inode: Inode
-  init(_ inode: Inode) { self.inode = inode }
+  public init(_ inode: Inode) { self.inode = inode }
 
   public var isSeekable: Bool { true }
   public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {

@@ -8,10 +8,11 @@ public protocol RunQueueNode: AnyObject {
 
 /// Ready threads of one CPU by level, first in, first out within one. Push and pop are O(1).
 public struct RunQueue<Node: RunQueueNode>: ~Copyable where Node.Link == Node {
-  public static var levels: Int { 40 }
-  private var heads: InlineArray<40, Node?> = .init(repeating: nil)
-  private var tails: InlineArray<40, Node?> = .init(repeating: nil)
-  private var occupied: UInt64 = 0
+  public static var levels: Int { 140 }
+  private var heads: InlineArray<140, Node?> = .init(repeating: nil)
+  private var tails: InlineArray<140, Node?> = .init(repeating: nil)
+  /// A bit for each level that has nodes.
+  private var occupied: InlineArray<5, UInt32> = .init(repeating: 0)
   public private(set) var count = 0
 
   public init() {}
@@ -21,25 +22,46 @@ public struct RunQueue<Node: RunQueueNode>: ~Copyable where Node.Link == Node {
     node.runNext = nil
     if let tail = tails[level] { tail.runNext = node } else { heads[level] = node }
     tails[level] = node
-    occupied |= 1 << UInt64(level)
+    occupied[level >> 5] |= 1 << UInt32(level & 31)
     count += 1
   }
 
   /// The first node of the lowest occupied level.
   public mutating func pop() -> Node? {
-    guard occupied != 0 else { return nil }
-    let level = occupied.trailingZeroBitCount
-    guard let node = heads[level] else { return nil }
-    heads[level] = node.runNext
-    if heads[level] == nil {
-      tails[level] = nil
-      occupied &= ~(1 << UInt64(level))
-    }
-    node.runNext = nil
-    count -= 1
+    guard let level = firstLevel, let node = heads[level] else { return nil }
+    remove(node, after: nil, level)
     return node
   }
 
+  /// The first node that `isWanted`, lowest levels first. Looks at every node if it must.
+  public mutating func pop(where isWanted: (Node) -> Bool) -> Node? {
+    if count == 0 { return nil }
+    for level in 0..<Self.levels where occupied[level >> 5] & 1 << UInt32(level & 31) != 0 {
+      var previous: Node?
+      var candidate = heads[level]
+      while let node = candidate {
+        if isWanted(node) {
+          remove(node, after: previous, level)
+          return node
+        }
+        previous = node
+        candidate = node.runNext
+      }
+    }
+    return nil
+  }
+
+  private mutating func remove(_ node: Node, after previous: Node?, _ level: Int) {
+    if let previous { previous.runNext = node.runNext } else { heads[level] = node.runNext }
+    if node.runNext == nil { tails[level] = previous }
+    if heads[level] == nil { occupied[level >> 5] &= ~(1 << UInt32(level & 31)) }
+    node.runNext = nil
+    count -= 1
+  }
+
   /// The level `pop` would take from, or nil when empty.
-  public var firstLevel: Int? { occupied == 0 ? nil : occupied.trailingZeroBitCount }
+  public var firstLevel: Int? {
+    for index in 0..<5 where occupied[index] != 0 { return index * 32 + occupied[index].trailingZeroBitCount }
+    return nil
+  }
 }

@@ -55,6 +55,8 @@ public struct SignalInformation: Sendable {
   public var code: Int32
   public var sender: Int32 = 0
   public var senderUser: UInt32 = 0
+  /// SI_TIMER: `sender` is the timer's id then.
+  public static var timerCode: Int32 { -2 }
   /// The fault address, the queued value, or SIGCHLD's status.
   public var value: UInt32 = 0
 
@@ -89,6 +91,11 @@ public struct PendingSignals: Sendable {
     let information = queue.remove(at: index)
     if !queue.contains(where: { $0.signal == signal }) { set.remove(signal) }
     return information
+  }
+
+  /// Whether a timer's signal waits.
+  public func containsTimer(_ id: Int32) -> Bool {
+    queue.contains { $0.code == SignalInformation.timerCode && $0.sender == id }
   }
 
   public mutating func discard(_ signals: SignalSet) {

@@ -1,0 +1,218 @@
+import Machine
+import Memory
+import Primitives
+import Processes
+import Signals
+import Sync
+import SystemABI
+import Threads
+import VFS
+
+/// The calls of the time when ids had 16 bits, capabilities, and queued signals.
+extension Call {
+  /// A 16-bit id argument; 0xFFFF leaves an id as it is.
+  func wideID(_ value: UInt32) -> UInt32 { value & 0xFFFF == 0xFFFF ? .max : value & 0xFFFF }
+
+  private func putShort(_ value: UInt32, to address: UInt32) throws(Errno) {
+    var bytes: [2 of UInt8] = [0, 0]
+    let short = Self.short(value)
+    bytes[0] = UInt8(truncatingIfNeeded: short)
+    bytes[1] = UInt8(truncatingIfNeeded: short >> 8)
+    try UserMemory.write(bytes.span, to: address)
+  }
+
+  func storeShort(_ x: UInt32, _ y: UInt32, _ z: UInt32) throws(Errno) -> UInt32 {
+    try putShort(x, to: a)
+    try putShort(y, to: b)
+    try putShort(z, to: c)
+    return 0
+  }
+
+  func getgroups16() throws(Errno) -> UInt32 {
+    let groups = process.who.groups
+    if a == 0 { return UInt32(groups.count) }
+    if int(a) < groups.count { throw .invalidArgument }
+    for (index, group) in groups.enumerated() { try putShort(group, to: b &+ UInt32(index) * 2) }
+    return UInt32(groups.count)
+  }
+
+  func setgroups16() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    guard a <= 65536 else { throw .invalidArgument }
+    var buffer = UserBuffer(b, Int(a) * 2)
+    let bytes = try buffer.takeBytes(limit: Int(a) * 2)
+    let span = bytes.span
+    var groups: [UInt32] = []
+    for index in 0..<Int(a) { groups.append(UInt32(span.u16(index * 2) ?? 0)) }
+    process.credentials.withLock { $0.groups = groups }
+    return 0
+  }
+
+  /// All capabilities that exist. SPEC: capabilities(7).
+  private static var allCapabilities: UInt64 { (1 << 41) - 1 }
+
+  /// The header's version and the process that it names. An unknown version is answered with the one we know.
+  private func capabilityTarget() throws(Errno) -> Process? {
+    let version = try UserMemory.read32(a)
+    guard version == 0x2008_0522 || version == 0x1998_0330 || version == 0x2007_1026 else {
+      try UserMemory.write32(0x2008_0522, to: a)
+      if b == 0 { return nil }
+      throw .invalidArgument
+    }
+    let id = int(try UserMemory.read32(a &+ 4))
+    if id < 0 { throw .invalidArgument }
+    if id == 0 { return process }
+    guard let found = ProcessTable.shared.find(id) else { throw .noSuchProcess }
+    return found
+  }
+
+  /// The superuser has all capabilities, nobody else has any: effective, permitted, inheritable by halves.
+  func capget() throws(Errno) -> UInt32 {
+    guard let target = try capabilityTarget() else { return 0 }
+    if b == 0 { return 0 }
+    let has: UInt64 = target.who.isSuperuser ? Self.allCapabilities : 0
+    let (low, high) = has.halves
+    var words: [6 of UInt32] = .init(repeating: 0)
+    (words[0], words[1], words[3], words[4]) = (low, low, high, high)
+    try UserMemory.write(words: words, count: try UserMemory.read32(a) == 0x1998_0330 ? 3 : 6, to: b)
+    return 0
+  }
+
+  /// A capability cannot be dropped on its own here: only what changes nothing is granted.
+  func capset() throws(Errno) -> UInt32 {
+    guard let target = try capabilityTarget(), target === process else { throw .notPermitted }
+    let has: UInt64 = process.who.isSuperuser ? Self.allCapabilities : 0
+    let old = try UserMemory.read32(a) == 0x1998_0330
+    for (index, mask) in [has, has, 0].enumerated() {
+      let low = try UserMemory.read32(b &+ UInt32(index) * 4)
+      let high = old ? mask.halves.1 : try UserMemory.read32(b &+ UInt32(index + 3) * 4)
+      if UInt64(high) << 32 | UInt64(low) != mask { throw .notPermitted }
+    }
+    return 0
+  }
+
+  /// rt_sigqueueinfo and rt_tgsigqueueinfo: the caller writes the siginfo, but may not pretend to be the kernel or kill.
+  func sigqueue(group: UInt32, thread: UInt32?, signal number: UInt32, _ address: UInt32) throws(Errno) -> UInt32 {
+    guard number <= 64 else { throw .invalidArgument }
+    guard let target = ProcessTable.shared.find(int(group)) else { throw .noSuchProcess }
+    let code = int(try UserMemory.read32(address &+ 8))
+    if target !== process, code >= 0 || code == -6 { throw .notPermitted }
+    guard maySignal(target, number) else { throw .notPermitted }
+    if number == 0 { return 0 }
+    var information = SignalInformation(Signal(UInt8(number)), code: code)
+    information.sender = int(try UserMemory.read32(address &+ 12))
+    information.senderUser = try UserMemory.read32(address &+ 16)
+    information.value = try UserMemory.read32(address &+ 20)
+    guard let thread else {
+      target.send(information)
+      return 0
+    }
+    guard let found = target.signals.withLock({ $0.threads.first { $0.id == int(thread) } }) else { throw .noSuchProcess }
+    target.send(information, to: found)
+    return 0
+  }
+
+  // MARK: Memory that stays, barriers, odds and ends
+
+  /// Nothing is ever paged out: to lock is to bring in. SPEC: mlock(2).
+  func mlock(_ start: UInt32, _ length: UInt32) throws(Errno) -> UInt32 {
+    guard let space = process.space else { throw .noMemory }
+    let first = start & ~0xFFF
+    let end = UInt64(start) + UInt64(length)
+    guard end <= 0xC000_0000 else { throw .noMemory }
+    let last = UInt32((end + 4095) & ~4095)
+    let limit = process.limits.withLock { $0[8].soft }
+    if !process.who.isSuperuser, UInt64(last - first) > limit { throw limit == 0 ? .notPermitted : .noMemory }
+    var address = first
+    while address < last {
+      let area = space.state.withLock { $0.areas.find(address) }
+      guard let area else { throw .noMemory }
+      do throws(FaultFailure) { try space.resolveFault(address, write: area.writable && !area.shared, execute: false) } catch {
+        throw .noMemory
+      }
+      address += 4096
+    }
+    return 0
+  }
+
+  func munlock() throws(Errno) -> UInt32 {
+    guard let space = process.space else { throw .noMemory }
+    guard UInt64(a) + UInt64(b) <= 0xC000_0000 else { throw .noMemory }
+    var address = a & ~0xFFF
+    while address < a &+ b {
+      guard let area = space.state.withLock({ $0.areas.find(address) }) else { throw .noMemory }
+      address = area.end
+    }
+    return 0
+  }
+
+  func sigpending() throws(Errno) -> UInt32 {
+    let pending = process.signals.withLock { $0.pending.set.union(task.pending.set) }
+    try UserMemory.write32(UInt32(truncatingIfNeeded: pending.bits & task.blocked.bits), to: a)
+    return 0
+  }
+
+  func settimeofday() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    if a != 0 { Clock.setRealtime(Int64(try timeval(a))) }
+    return 0
+  }
+
+  func stime() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    Clock.setRealtime(Int64(int(try UserMemory.read32(a))) * 1_000_000_000)
+    return 0
+  }
+
+  func getRobustList() throws(Errno) -> UInt32 {
+    let target: Task
+    if a == 0 || int(a) == task.id {
+      target = task
+    } else {
+      guard let found = process.signals.withLock({ $0.threads.first { $0.id == int(a) } }) else { throw .noSuchProcess }
+      target = found
+    }
+    try UserMemory.write32(target.robustList, to: b)
+    try UserMemory.write32(12, to: c)
+    return 0
+  }
+
+  /// membarrier(2): QUERY 0, GLOBAL 1, PRIVATE_EXPEDITED 8 and its registration 16.
+  func membarrier() throws(Errno) -> UInt32 {
+    if b != 0 { throw .invalidArgument }
+    switch a {
+    case 0: return 1 | 8 | 16
+    case 16: return 0  // every process may
+    case 1, 8:
+      Processors.barrier()
+      return 0
+    default: throw .invalidArgument
+    }
+  }
+
+  /// memfd_create(2): MFD_CLOEXEC 1, MFD_ALLOW_SEALING 2 (sealing itself is not there).
+  func memfdCreate() throws(Errno) -> UInt32 {
+    if b & ~1 != 0 { throw .invalidArgument }
+    _ = try UserMemory.string(a, limit: 250)
+    let inode = try SharedMemory.inode(size: 0)
+    let description = FileDescription(RegularFile(inode), inode: inode, flags: OpenFlags.readWrite)
+    do throws(Errno) { return UInt32(bitPattern: try process.install(description, closeOnExec: b & 1 != 0)) } catch {
+      description.abandon()
+      throw error
+    }
+  }
+
+  /// readahead(2): into the page cache, now.
+  func readahead() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    guard description.isReadable, let inode = description.inode, inode.isRegular else { throw .invalidArgument }
+    let start = long(b, c)
+    let end = min(inode.size, start &+ UInt64(d))
+    var page = start >> 12
+    while page << 12 < end, let index = UInt32(exactly: page) {
+      Frames.release(try inode.page(index))
+      page += 1
+    }
+    return 0
+  }
+}

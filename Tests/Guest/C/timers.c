@@ -1,0 +1,133 @@
+// POSIX timers, scheduling, queued signals, credentials.
+#include "test.h"
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+static volatile int caught, value;
+static void handler(int signal, siginfo_t *info, void *context) {
+  caught++;
+  value = info->si_value.sival_int;
+}
+
+CASE(timer_signals) {
+  struct sigaction a = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+  OK(sigaction(SIGRTMIN + 1, &a, NULL));
+  struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1, .sigev_value.sival_int = 77};
+  timer_t timer;
+  OK(timer_create(CLOCK_MONOTONIC, &e, &timer));
+  struct itimerspec t = {{0, 10000000}, {0, 10000000}}, now;
+  OK(timer_settime(timer, 0, &t, NULL));
+  for (double end = seconds() + 5; caught < 3 && seconds() < end;) pause_ms(5);
+  CHECK(caught >= 3);
+  EQUAL(value, 77);
+  OK(timer_gettime(timer, &now));
+  EQUAL(now.it_interval.tv_nsec, 10000000);
+  CHECK(now.it_value.tv_nsec > 0 && now.it_value.tv_nsec <= 10000000);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGRTMIN + 1);
+  OK(sigprocmask(SIG_BLOCK, &set, NULL));
+  pause_ms(60);
+  CHECK(timer_getoverrun(timer) >= 0);
+  OK(sigprocmask(SIG_UNBLOCK, &set, NULL));
+  OK(timer_delete(timer));
+  FAILS(timer_delete(timer), EINVAL);
+  FAILS(timer_create(99, &e, &timer), EINVAL);
+}
+
+CASE(queued_values) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGRTMIN);
+  OK(sigprocmask(SIG_BLOCK, &set, NULL));
+  for (int i = 0; i < 5; i++) OK(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i * 3}));
+  for (int i = 0; i < 5; i++) {
+    siginfo_t info;
+    EQUAL(OK(sigwaitinfo(&set, &info)), SIGRTMIN);
+    EQUAL(info.si_value.sival_int, i * 3);
+    EQUAL(info.si_code, SI_QUEUE);
+    EQUAL(info.si_pid, getpid());
+  }
+  struct timespec t = {0, 10000000};
+  siginfo_t info;
+  FAILS(sigtimedwait(&set, &info, &t), EAGAIN);
+}
+
+CASE(policies) {
+  EQUAL(OK(sched_getscheduler(0)), SCHED_OTHER);
+  EQUAL(OK(sched_get_priority_max(SCHED_FIFO)), 99);
+  EQUAL(OK(sched_get_priority_min(SCHED_RR)), 1);
+  EQUAL(OK(sched_get_priority_max(SCHED_OTHER)), 0);
+  FAILS(sched_get_priority_max(77), EINVAL);
+  struct sched_param p = {5}, none = {0};
+  FAILS(sched_setscheduler(0, SCHED_OTHER, &p), EINVAL);
+  FAILS(sched_setscheduler(0, SCHED_FIFO, &none), EINVAL);
+  if (geteuid() == 0 && !sched_setscheduler(0, SCHED_RR, &p)) {
+    struct sched_param got;
+    EQUAL(OK(sched_getscheduler(0)), SCHED_RR);
+    OK(sched_getparam(0, &got));
+    EQUAL(got.sched_priority, 5);
+    pid_t child = CHILD(EQUAL(sched_getscheduler(0), SCHED_RR));
+    EQUAL(reap(child), 0);
+  }
+  OK(sched_setscheduler(0, SCHED_BATCH, &none));
+  EQUAL(OK(sched_getscheduler(0)), SCHED_BATCH);
+  OK(sched_setscheduler(0, SCHED_IDLE, &none));
+  FAILS(sched_getscheduler(999999), ESRCH);
+}
+
+CASE(affinity) {
+  cpu_set_t set, got;
+  CPU_ZERO(&got);
+  OK(sched_getaffinity(0, sizeof got, &got));
+  int count = CPU_COUNT(&got);
+  CHECK(count >= 1);
+  for (int cpu = 0; cpu < 64; cpu++) {
+    if (!CPU_ISSET(cpu, &got)) continue;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    OK(sched_setaffinity(0, sizeof set, &set));
+    for (int i = 0; i < 50; i++) {
+      EQUAL(sched_getcpu(), cpu);
+      if (i % 10 == 0) pause_ms(1);
+    }
+  }
+  CPU_ZERO(&set);
+  FAILS(sched_setaffinity(0, sizeof set, &set), EINVAL);
+  OK(sched_setaffinity(0, sizeof got, &got));
+}
+
+CASE(nice_values) {
+  EQUAL(OK(setpriority(PRIO_PROCESS, 0, 5)), 0);
+  EQUAL(getpriority(PRIO_PROCESS, 0), 5);
+  errno = 0;
+  EQUAL(nice(3), 8);
+  pid_t child = CHILD(EQUAL(getpriority(PRIO_PROCESS, 0), 8));
+  EQUAL(reap(child), 0);
+  FAILS(setpriority(9, 0, 0), EINVAL);
+  FAILS(getpriority(PRIO_PROCESS, 999999), ESRCH);
+}
+
+CASE(parent_death_and_privileges) {
+  int ends[2];
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    pid_t grandchild = fork();
+    if (!grandchild) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      write(ends[1], "r", 1);
+      for (;;) pause();
+    }
+    char b;
+    read(ends[0], &b, 1);
+  });
+  EQUAL(reap(child), 0);
+  OK(close(ends[1]));
+  char b;
+  EQUAL(OK(read(ends[0], &b, 1)), 0);
+  EQUAL(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 0);
+  OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  EQUAL(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
+  FAILS(prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0), EINVAL);
+}
