@@ -218,28 +218,40 @@ public final class AddressSpace {
     }
   }
 
-  /// mremap's move: the pages go along.
-  public func move(_ range: Range<UInt32>, _ area: Area<MappedFile>, newSize: UInt32) throws(Errno) -> UInt32 {
+  /// mremap's move, to `place` or else to a gap: the pages go along. Nothing has changed when it fails.
+  public func move(_ range: Range<UInt32>, _ area: Area<MappedFile>, newSize: UInt32, to place: UInt32?) throws(Errno) -> UInt32 {
     try state.withLock { state throws(Errno) in
-      guard let target = state.areas.findGap(size: newSize, below: state.mmapTop, above: Self.lowest) else { throw .noMemory }
-      var moved = area
-      moved.pageOffset = area.page(of: range.lowerBound)
-      moved.start = target
-      moved.end = target + newSize
-      state.areas.remove(range)
-      state.areas.insert(moved)
+      guard let target = place ?? state.areas.findGap(size: newSize, below: state.mmapTop, above: Self.lowest) else {
+        throw .noMemory
+      }
+      if let place {
+        state.areas.remove(place..<(place + newSize))
+        table.unmap(place..<(place + newSize))
+      }
       var offset: UInt32 = 0
       while offset < UInt32(range.count) {
         let entry = table.entry(range.lowerBound + offset)
         if entry & PageBits.present != 0 {
           let frame = PageTable.frame(of: entry)
           Frames.retain(frame)
-          try table.map(
-            target + offset, frame, writable: entry & PageBits.writable != 0, executable: area.executable,
-            copyOnWrite: entry & PageBits.copyOnWrite != 0)
+          do throws(Errno) {
+            try table.map(
+              target + offset, frame, writable: entry & PageBits.writable != 0, executable: area.executable,
+              copyOnWrite: entry & PageBits.copyOnWrite != 0)
+          } catch {
+            Frames.release(frame)
+            table.unmap(target..<(target + offset))
+            throw error
+          }
         }
         offset += 4096
       }
+      var moved = area
+      moved.pageOffset = area.page(of: range.lowerBound)
+      moved.start = target
+      moved.end = target + newSize
+      state.areas.remove(range)
+      state.areas.insert(moved)
       table.unmap(range)
       return target
     }

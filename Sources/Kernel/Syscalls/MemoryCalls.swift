@@ -104,32 +104,43 @@ extension Call {
     return 0
   }
 
-  /// mremap(2): shrinks, grows in place, or moves.
+  /// mremap(2): shrinks, grows in place, or moves; MREMAP_MAYMOVE is 1, MREMAP_FIXED 2.
   func mremap() throws(Errno) -> UInt32 {
-    guard a & 0xFFF == 0, let oldSize = b.pageUp, let newSize = c.pageUp, newSize > 0, d & ~3 == 0 else {
+    guard a & 0xFFF == 0, let oldSize = b.pageUp, oldSize > 0, let newSize = c.pageUp, newSize > 0, d & ~3 == 0, d != 2 else {
       throw .invalidArgument
     }
     let space = try currentSpace()
+    guard UInt64(a) + UInt64(oldSize) <= 0xC000_0000, let area = space.state.withLock({ $0.areas.find(a) }),
+      area.end >= a + oldSize
+    else { throw .badAddress }
+    if d & 2 != 0 {
+      guard e & 0xFFF == 0, e >= 0x1000, UInt64(e) + UInt64(newSize) <= 0xBFFF_F000 else { throw .invalidArgument }
+      guard !(e..<(e + newSize)).overlaps(a..<(a + oldSize)) else { throw .invalidArgument }
+      if newSize < oldSize { space.unmap((a + newSize)..<(a + oldSize)) }
+      return try space.move(a..<(a + min(oldSize, newSize)), area, newSize: newSize, to: e)
+    }
     if newSize <= oldSize {
       if newSize < oldSize { space.unmap((a + newSize)..<(a + oldSize)) }
       return a
     }
-    guard let area = space.state.withLock({ $0.areas.find(a) }), area.end >= a + oldSize else { throw .badAddress }
-    let grown = (a + oldSize)..<(a &+ newSize)
-    if UInt64(a) + UInt64(newSize) <= 0xBFF0_0000, !space.state.withLock({ $0.areas.overlaps(grown) }) {
-      var more = area
-      more.start = grown.lowerBound
-      more.end = grown.upperBound
-      more.pageOffset = area.page(of: a) &+ oldSize >> 12
-      space.map(more)
-      return a
+    if UInt64(a) + UInt64(newSize) <= 0xBFF0_0000 {
+      let grown = (a + oldSize)..<(a + newSize)
+      if !space.state.withLock({ $0.areas.overlaps(grown) }) {
+        var more = area
+        more.start = grown.lowerBound
+        more.end = grown.upperBound
+        more.pageOffset = area.page(of: a) &+ oldSize >> 12
+        space.map(more)
+        return a
+      }
     }
     guard d & 1 != 0 else { throw .noMemory }
-    return try space.move(a..<(a + oldSize), area, newSize: newSize)
+    return try space.move(a..<(a + oldSize), area, newSize: newSize, to: nil)
   }
 
   func msync() throws(Errno) -> UInt32 {
-    guard a & 0xFFF == 0, let size = b.pageUp else { throw .invalidArgument }
+    guard a & 0xFFF == 0, c & ~7 == 0, c & 5 != 5 else { throw .invalidArgument }  // MS_ASYNC and MS_SYNC exclude each other
+    guard let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .noMemory }
     let space = try currentSpace()
     var address = a
     while address < a &+ size {
@@ -157,7 +168,8 @@ extension Call {
   }
 
   func mincore() throws(Errno) -> UInt32 {
-    guard a & 0xFFF == 0, let size = b.pageUp else { throw .invalidArgument }
+    guard a & 0xFFF == 0 else { throw .invalidArgument }
+    guard let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .noMemory }
     let space = try currentSpace()
     var flags: [UInt8] = []
     var address = a

@@ -33,8 +33,9 @@ extension Call {
 
   /// `struct pollfd`: descriptor, events, revents; 8 bytes.
   func poll(timeout: UInt64?) throws(Errno) -> UInt32 {
+    guard b <= 65536 else { throw .invalidArgument }  // a `Int` is 32 bits wide: compare before converting
     let count = Int(b)
-    guard count <= 65536, count <= process.limits.withLock({ $0[7].soft }) else { throw .invalidArgument }
+    guard count <= process.limits.withLock({ $0[7].soft }) else { throw .invalidArgument }
     var buffer = UserBuffer(a, count * 8)
     var records = try buffer.takeBytes(limit: count * 8)
     let files = descriptions(records, count)

@@ -115,6 +115,11 @@ extension Call {
     return 0
   }
 
+  func rtSigsuspend() throws(Errno) -> UInt32 {
+    guard b == 8 else { throw .invalidArgument }
+    return try sigsuspend(.init(bits: try UserMemory.read64(a)))
+  }
+
   func sigsuspend(_ mask: SignalSet) throws(Errno) -> UInt32 {
     task.savedMask = task.blocked
     task.needsAttention = true

@@ -179,7 +179,7 @@ public enum SyscallDispatcher {
     case .rtSigprocmask: try call.rtSigprocmask(wide: true)
     case .sigprocmask: try call.rtSigprocmask(wide: false)
     case .rtSigpending: try call.rtSigpending()
-    case .rtSigsuspend: try call.sigsuspend(.init(bits: try UserMemory.read64(call.a)))
+    case .rtSigsuspend: try call.rtSigsuspend()
     case .sigsuspend: try call.sigsuspend(.init(bits: UInt64(call.c)))
     case .rtSigreturn: call.signalReturn(new: true)
     case .sigreturn: call.signalReturn(new: false)
@@ -301,47 +301,28 @@ public enum SyscallDispatcher {
     case .getcpu: try call.getcpu()
     case .fadvise64, .fadvise6464: try call.fadvise()
     case .personality: try call.personality()
-    // Not implemented: obsolete, or waiting for their subsystem (see docs/syscalls.md).
-    case .restartSyscall,  .break, .oldstat,  .ptrace,
-      .oldfstat, .stty, .gtty,  .ftime, .prof,
-      .acct, .lock, .mpx, .ulimit, .oldolduname, .ustat,
-      .sgetmask, .ssetmask,    
-        .oldlstat, .uselib, .swapon,
-      .readdir,  .profil, .ioperm, .olduname,
-      .iopl, .vhangup, .idle, .vm86old, .swapoff,
-      .setdomainname, .modifyLdt, .adjtimex, .createModule, .initModule, .deleteModule,
-      .getKernelSyms, .quotactl, .bdflush, .sysfs, .afsSyscall, .setfsuid,
-      .setfsgid, .sysctl,   .mlockall,
-      .munlockall,     
-          .vm86, .queryModule,
-      .nfsservctl,     
-       .sendfile, .getpmsg, .putpmsg, .setfsuid32, .setfsgid32,
-      .pivotRoot,  .setxattr, .lsetxattr, .fsetxattr, .getxattr,
-      .lgetxattr, .fgetxattr, .listxattr, .llistxattr, .flistxattr, .removexattr,
-      .lremovexattr, .fremovexattr, .sendfile64,  .getThreadArea, .ioSetup,
-      .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie,
-      .remapFilePages,   
-        .vserver, .mbind, .getMempolicy, .setMempolicy,
-      .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr,
-      .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
-      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare,
-       .splice, .syncFileRange, .tee, .vmsplice, .movePages,
-      .fallocate,
-      .inotifyInit1, 
-      .perfEventOpen, .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt,
-      .clockAdjtime, .setns, .processVmReadv, .processVmWritev, .kcmp,
-      .finitModule,   .seccomp,  .bpf,
-
-      .userfaultfd,  
-      .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
-      .archPrctl, .ioPgetevents, .rseq,
-
-      .clockAdjtime64,  
-      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, 
-      .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
-      .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
-      .pidfdGetfd, .processMadvise, .mountSetattr, .quotactlFd, .landlockCreateRuleset,
-      .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease, .futexWaitv, .setMempolicyHomeNode:
+    // Obsolete, left out.
+    case .break, .oldstat, .oldfstat, .stty, .gtty, .ftime, .prof, .lock, .mpx, .ulimit, .oldolduname, .ustat,
+      .sgetmask, .ssetmask, .oldlstat, .uselib, .readdir, .profil, .olduname, .idle, .vm86old, .modifyLdt,
+      .createModule, .getKernelSyms, .bdflush, .sysfs, .afsSyscall, .sysctl, .vm86, .queryModule, .nfsservctl,
+      .getpmsg, .putpmsg, .vserver:
+      throw .noFunction
+    // Waiting for their subsystem.
+    case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff, .setdomainname, .adjtimex,
+      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .sendfile, .setfsuid32,
+      .setfsgid32, .pivotRoot, .setxattr, .lsetxattr, .fsetxattr, .getxattr, .lgetxattr, .fgetxattr, .listxattr,
+      .llistxattr, .flistxattr, .removexattr, .lremovexattr, .fremovexattr, .sendfile64, .getThreadArea, .ioSetup,
+      .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie, .remapFilePages, .mbind, .getMempolicy,
+      .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey,
+      .requestKey, .keyctl, .ioprioSet, .ioprioGet, .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages,
+      .futimesat, .unshare, .splice, .syncFileRange, .tee, .vmsplice, .movePages, .fallocate, .inotifyInit1,
+      .perfEventOpen, .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt, .clockAdjtime, .setns,
+      .processVmReadv, .processVmWritev, .kcmp, .finitModule, .seccomp, .bpf, .userfaultfd, .copyFileRange, .preadv2,
+      .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree, .archPrctl, .ioPgetevents, .rseq, .clockAdjtime64,
+      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter,
+      .ioUringRegister, .openTree, .moveMount, .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
+      .pidfdGetfd, .processMadvise, .mountSetattr, .quotactlFd, .landlockCreateRuleset, .landlockAddRule,
+      .landlockRestrictSelf, .memfdSecret, .processMrelease, .futexWaitv, .setMempolicyHomeNode:
       throw .noFunction
     }
   }

@@ -1,0 +1,198 @@
+// Random system calls with hostile arguments: nothing may panic, hang or leak. Seeded; the seed is printed.
+#include "test.h"
+#include <grp.h>
+#include <sys/prctl.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/time.h>
+
+enum { NUMBERS = 451, WORKERS = 4 };
+struct shared {
+  volatile unsigned calls, restarts, stuck, progress[WORKERS], last[WORKERS];
+  volatile unsigned count[NUMBERS], reached[NUMBERS]; // reached: answered anything but ENOSYS
+};
+static struct shared *shared;
+
+static unsigned long long state;
+static unsigned next(void) {
+  state = state * 6364136223846793005ull + 1442695040888963407ull;
+  return state >> 33;
+}
+
+// Calls that would end the run, or hit what is not ours: exit, reboot, signals to others, and whatever stops this process for good.
+static int excluded(int n) {
+  switch (n) {
+  case 1: case 252:                                  // exit, exit_group
+  case 88:                                           // reboot
+  case 37: case 238: case 270: case 178: case 335:   // kill and its relatives
+  case 2: case 120: case 190: case 435:              // fork: bounded below
+  case 26: case 119: case 173:                       // ptrace, sigreturn
+  case 162: case 267: case 407: case 29: case 72:    // sleeps that may have no end
+  case 61: case 217:                                 // chroot, pivot_root
+  case 21: case 22: case 52:                         // mounts
+  case 25: case 79: case 264: case 404:              // the clock
+  case 74: case 121:                                 // names
+  case 36: case 344:                                 // sync of everything: slow, not interesting
+  case 97: case 156: case 351:                       // a real-time fuzzer would starve its parent
+  case 75: case 340:                                 // limits that would end the run
+    return 1;
+  }
+  return 0;
+}
+
+static unsigned char *buffer, *edge;
+static int files[8];
+
+static unsigned argument(void) {
+  unsigned r = next();
+  switch (r % 16) {
+  case 0: return 0;
+  case 1: return next() % 32;
+  case 2: return files[next() % 8];
+  case 3: return files[next() % 8];
+  case 4: return (unsigned)(uintptr_t)(buffer + next() % 4096);
+  case 5: return (unsigned)(uintptr_t)buffer;
+  case 6: return (unsigned)(uintptr_t)(edge - next() % 64);
+  case 7: return 0xC0000000u + next() % 0x30000000u;
+  case 8: return (unsigned)-1 - next() % 64;
+  case 9: return 1u << next() % 32;
+  case 10: return next() % 65536;
+  case 11: return 0x80000000u >> next() % 3;
+  case 12: return (unsigned)-100;
+  case 13: return 0xBFFFF000u + next() % 4096;
+  case 14: return 4096 * (next() % 16);
+  default: return next() << 1 ^ next();
+  }
+}
+
+static void tick(int signal) {}
+
+static void fill(void) {
+  static const char *names[] = {"f", "d", "l", ".", "/", "/proc/self/maps", "/dev/null", "missing/x", "d/e", "s"};
+  for (int i = 0; i < 8192; i += 4) *(unsigned *)(buffer + i) = argument();
+  for (int i = 0; i < 20; i++) strcpy((char *)buffer + next() % 4000, names[next() % 10]);
+}
+
+static void worker(int number, unsigned seed, unsigned goal) {
+  state = seed * 2654435761ull + number;
+  for (int i = 0; i < 16; i++) next();
+  char directory[32];
+  sprintf(directory, "w%d", number);
+  mkdir(directory, 0777);
+  chmod(directory, 0777);
+  if (chdir(directory)) _exit(0);
+  if (number & 1) {
+    setgroups(0, NULL);
+    if (setgid(65534) || setuid(65534)) _exit(0);
+  }
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  int null = open("/dev/null", O_RDWR);
+  for (int i = 0; i < 3; i++) dup2(null, i);
+  close(null);
+  buffer = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  munmap(buffer + 2 * 4096, 4096);
+  edge = buffer + 2 * 4096;
+  int pair[2];
+  if (!pipe2(pair, O_NONBLOCK)) files[0] = pair[0], files[1] = pair[1];
+  files[2] = open("f", O_CREAT | O_RDWR, 0666);
+  files[3] = open(".", O_RDONLY);
+  files[4] = open("/dev/null", O_RDWR);
+  files[5] = open("/proc/self/status", O_RDONLY);
+  files[6] = 99;
+  files[7] = -1;
+  struct sigaction a = {.sa_handler = tick};
+  sigaction(SIGALRM, &a, NULL);
+  for (unsigned i = 0; shared->calls < goal; i++) {
+    if (i % 64 == 0) {
+      // What blocks is interrupted; what undid that is done again.
+      struct itimerval t = {{0, 20000}, {0, 20000}};
+      setitimer(ITIMER_REAL, &t, NULL);
+      sigset_t none;
+      sigemptyset(&none);
+      sigprocmask(SIG_SETMASK, &none, NULL);
+      fill();
+    }
+    unsigned n = next() % NUMBERS;
+    if (excluded(n)) continue;
+    unsigned x[6];
+    for (int k = 0; k < 6; k++) x[k] = argument();
+    __atomic_add_fetch(&shared->calls, 1, __ATOMIC_RELAXED);
+    shared->count[n]++;
+    shared->progress[number]++;
+    shared->last[number] = n;
+    errno = 0;
+    long result = syscall(n, x[0], x[1], x[2], x[3], x[4], x[5]);
+    if (result != -1 || errno != ENOSYS) shared->reached[n]++;
+  }
+  _exit(0);
+}
+
+// System V objects outlive who made them.
+static void remove_objects(void) {
+  struct shmid_ds shared;
+  struct semid_ds semaphores;
+  struct msqid_ds messages;
+  for (int i = 0, id; i < 32768; i++) {
+    if ((id = shmctl(i, SHM_STAT, &shared)) >= 0) shmctl(id, IPC_RMID, NULL);
+    if ((id = semctl(i, 0, SEM_STAT, &semaphores)) >= 0) semctl(id, 0, IPC_RMID);
+    if ((id = msgctl(i, MSG_STAT, (void *)&messages)) >= 0) msgctl(id, IPC_RMID, NULL);
+  }
+}
+
+LIMITED_CASE(random_calls, 600) {
+  unsigned goal = torture() ? 5000000 : 100000, seed = getenv("SEED") ? atoi(getenv("SEED")) : 1;
+  shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  printf("seed %u, %u calls\n", seed, goal);
+  fflush(stdout);
+  pid_t workers[WORKERS];
+  unsigned generation = 0;
+  for (int i = 0; i < WORKERS; i++) workers[i] = CHILD(worker(i, seed, goal));
+  // A worker that broke its own memory is replaced; one that stopped itself, or blocked its timer and
+  // then itself, is killed.
+  struct sigaction a = {.sa_handler = tick};
+  sigaction(SIGALRM, &a, NULL);
+  struct itimerval t = {{1, 0}, {1, 0}};
+  setitimer(ITIMER_REAL, &t, NULL);
+  unsigned seen[WORKERS] = {0};
+  for (int alive = WORKERS; alive;) {
+    int status;
+    pid_t ended = waitpid(-1, &status, WUNTRACED);
+    if (ended < 0 && errno == EINTR) {
+      for (int i = 0; i < WORKERS; i++) {
+        if (workers[i] && seen[i] == shared->progress[i]) {
+          kill(workers[i], SIGKILL);
+          shared->stuck++;
+          printf("stuck in %u\n", shared->last[i]);
+        }
+        seen[i] = shared->progress[i];
+      }
+      continue;
+    }
+    if (ended < 0) break;
+    if (WIFSTOPPED(status)) {
+      kill(ended, SIGKILL);
+      continue;
+    }
+    for (int i = 0; i < WORKERS; i++) {
+      if (workers[i] != ended) continue;
+      if (shared->calls >= goal) {
+        alive--;
+        workers[i] = 0;
+        continue;
+      }
+      shared->restarts++;
+      workers[i] = CHILD(worker(i, seed + ++generation * 7919, goal));
+    }
+  }
+  alarm(0);
+  unsigned used = 0, reached = 0;
+  for (int n = 0; n < NUMBERS; n++) {
+    used += shared->count[n];
+    reached += shared->reached[n];
+  }
+  printf("%u calls, %u reached a handler, %u restarts, %u stuck\n", used, reached, shared->restarts, shared->stuck);
+  CHECK(shared->calls >= goal);
+  remove_objects();
+}

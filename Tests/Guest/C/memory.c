@@ -1,0 +1,60 @@
+// mremap(2): shrinks, grows in place, moves, and refuses what makes no sense.
+#include "test.h"
+
+static char *map(size_t size) {
+  char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(p != MAP_FAILED);
+  return p;
+}
+
+CASE(mremap_moves) {
+  char *p = map(8 * 4096);
+  for (int i = 0; i < 8; i++) p[i * 4096] = i + 1;
+  EQUAL((long)mremap(p, 8 * 4096, 4 * 4096, 0), (long)p);
+  FAILS(msync(p + 4 * 4096, 4096, MS_SYNC), ENOMEM);
+  EQUAL((long)mremap(p, 4 * 4096, 6 * 4096, 0), (long)p);
+  EQUAL(p[3 * 4096], 4);
+  EQUAL(p[4 * 4096], 0);
+  // Something in the way: only a move helps.
+  CHECK(mmap(p + 6 * 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 6 * 4096);
+  CHECK(mremap(p, 6 * 4096, 7 * 4096, 0) == MAP_FAILED && errno == ENOMEM);
+  char *q = mremap(p, 6 * 4096, 16 * 4096, MREMAP_MAYMOVE);
+  CHECK(q != MAP_FAILED && q != p);
+  for (int i = 0; i < 4; i++) EQUAL(q[i * 4096], i + 1);
+  EQUAL(q[15 * 4096], 0);
+  FAILS(msync(p, 4096, MS_SYNC), ENOMEM);
+
+  char *place = map(32 * 4096);
+  place[0] = 'x';
+  place[20 * 4096] = 'y';
+  CHECK(mremap(q, 16 * 4096, 3 * 4096, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+  for (int i = 0; i < 3; i++) EQUAL(place[i * 4096], i + 1);
+  EQUAL(place[20 * 4096], 'y');
+  FAILS(msync(q, 4096, MS_SYNC), ENOMEM);
+}
+
+CASE(mremap_refuses) {
+  char *p = map(4 * 4096);
+  struct { void *at; size_t old, new; int flags; void *to; int error; } bad[] = {
+    {p + 1, 4096, 4096, 0, NULL, EINVAL},
+    {p, 4096, 0, 0, NULL, EINVAL},
+    {p, 4096, 4096, 64, NULL, EINVAL},
+    {p, 4096, 4096, MREMAP_FIXED, p + 4096, EINVAL},
+    {p, 4096, 4096, MREMAP_FIXED | MREMAP_MAYMOVE, p + 4097, EINVAL},
+    {p, 2 * 4096, 4096, MREMAP_FIXED | MREMAP_MAYMOVE, p + 4096, EINVAL},
+    {p, 4096, 4096, MREMAP_FIXED | MREMAP_MAYMOVE, (void *)0xFFFFF000, EINVAL},
+    {p, 4096, 0xFFFFF000, MREMAP_MAYMOVE, NULL, -1},
+    {(void *)0x1000, 4096, 8192, MREMAP_MAYMOVE, NULL, EFAULT},
+    {(void *)0xFFFFE000, 0x3000, 0x4000, MREMAP_MAYMOVE, NULL, EFAULT},
+    {(void *)0xFFFFE000, 0x3000, 0x1000, 0, NULL, -1},
+  };
+  for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+    errno = 0;
+    long result = syscall(SYS_mremap, bad[i].at, bad[i].old, bad[i].new, bad[i].flags, bad[i].to);
+    if (result != -1 || (bad[i].error > 0 && errno != bad[i].error))
+      printf("bad[%u]: result %lx errno %d\n", i, result, errno);
+    EQUAL(result, -1);
+    if (bad[i].error > 0) EQUAL(errno, bad[i].error);
+  }
+  p[0] = 1;
+}
