@@ -72,7 +72,7 @@ let bareKernel: [Target] = [
   kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Processes",
-    ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Signals", "Sync", "Machine", "Threads", "VFS"]),
+    ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Scheduling", "Signals", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Entry", ["CMachine", "SystemABI", "Signals", "Machine", "Threads", "Processes", "Syscalls"], settings: trusted),
   kernel(

@@ -148,3 +148,16 @@ private func read(_ line: inout LineDiscipline, _ count: Int = 100) -> String { 
     }
   }
 }
+
+@Test func loadAverageFollowsTheLoad() {
+  var load = LoadAverage()
+  for _ in 0..<12 { load.sample(runnable: 1) }
+  // After one minute 1 - 1/e of a steady load of one, 1 - exp(-1/5) and 1 - exp(-1/15).
+  #expect((62...65).contains(load.hundredths(0)))
+  #expect((17...20).contains(load.hundredths(1)))
+  #expect((6...8).contains(load.hundredths(2)))
+  for _ in 0..<5000 { load.sample(runnable: 3) }
+  #expect((0..<3).allSatisfy { load.hundredths($0) == 300 })
+  for _ in 0..<5000 { load.sample(runnable: 0) }
+  #expect((0..<3).allSatisfy { load.hundredths($0) == 0 })
+}

@@ -47,6 +47,7 @@ private func leave(_ frame: UserFrame) {
     }
     if !PendingWork.isDue {
       unsafe percpu_set_inside_call(0)
+      unsafe user_time_start()
       return
     }
     unsafe interrupts_enable()

@@ -37,6 +37,7 @@ enum Boot {
     ProcessTable.start()
     Futex.start()
     SystemName.start()
+    SystemLoad.start()
     SocketServices.start()
     SharedSegments.start()
     SemaphoreSets.start()

@@ -35,8 +35,10 @@ public enum Clock {
 
   @usableFromInline static func readCounter() -> UInt64 { unsafe tsc_read() }
 
-  @usableFromInline static func nanoseconds(sinceBoot counter: UInt64) -> UInt64 {
-    let ticks = unsafe counter &- bootTicks
+  @usableFromInline static func nanoseconds(sinceBoot counter: UInt64) -> UInt64 { nanoseconds(unsafe counter &- bootTicks) }
+
+  /// The length of an interval of the counter, in nanoseconds.
+  public static func nanoseconds(_ ticks: UInt64) -> UInt64 {
     let factor = unsafe UInt64(multiplier)
     return ((ticks >> 32) &* factor) << 10 &+ ((ticks & 0xFFFF_FFFF) &* factor) >> 22
   }

@@ -45,7 +45,7 @@ enum Descriptors {
   }
 
   private static func setGate(_ cpu: UnsafeMutablePointer<percpu>, _ index: Int, _ value: UInt64) {
-    unsafe (UnsafeMutableRawPointer(cpu) + 48 + index * 8).assumingMemoryBound(to: UInt64.self).pointee = value
+    unsafe (UnsafeMutableRawPointer(cpu) + Int(PERCPU_GDT) + index * 8).assumingMemoryBound(to: UInt64.self).pointee = value
   }
 
   /// Points every vector at its stub. System calls are open to ring 3; so are #BP and #OF.

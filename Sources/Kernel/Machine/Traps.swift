@@ -7,6 +7,7 @@ public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) {
   // SAFETY: `frame` is the stub's frame on this CPU's current kernel stack.
   let vector = unsafe frame.pointee.vector
   let fromUser = unsafe frame.pointee.cs & 3 == 3
+  if fromUser { unsafe user_time_stop() }
   if vector == 14 {
     unsafe pageFault(frame, fromUser: fromUser)
   } else if vector >= 32 {

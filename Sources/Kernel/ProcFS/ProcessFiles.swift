@@ -41,8 +41,7 @@ enum ProcessFiles {
     let terminal = process.terminal.withLock { $0 }
     let threads = process.signals.withLock { $0.threads }
     let (virtual, resident) = sizes(process)
-    var used = process.times.withLock { $0.own }
-    for thread in threads { used += thread.runtime }
+    let used = process.processorTime
     text.add(process.id)
     text.add(" (")
     text.add(process.name)
@@ -53,12 +52,12 @@ enum ProcessFiles {
       text.add(value)
     }
     let level = threads.first?.baseLevel ?? 20
-    let children = process.times.withLock { $0.children } / 10_000_000
+    let children = process.times.withLock { $0.children }
     text.add(" 0 0 0 0 0 ")
-    text.add(used / 10_000_000)
-    text.add(" 0 ")
-    text.add(children)
-    text.add(" 0 ")
+    for value in [used.user, used.system, children.user, children.system] {
+      text.add(value / 10_000_000)
+      text.add(" ")
+    }
     text.add(UInt64(level))
     text.add(" ")
     text.add(Int32(level - 20))

@@ -69,22 +69,26 @@ enum SystemFiles {
     return text.bytes
   }
 
+  /// Seconds since boot, and seconds that the CPUs were idle, summed.
   static func uptime() throws(Errno) -> [UInt8] {
     var text = Text()
-    let hundredths = Clock.monotonic / 10_000_000
-    for _ in 0..<2 {
-      text.add(hundredths / 100)
-      text.add(".")
-      text.add(hundredths % 100, width: 2, pad: 48)
-      text.add(" ")
-    }
-    text.bytes[text.bytes.count - 1] = 10
+    var idle: UInt64 = 0
+    for cpu in 0..<Processors.count { idle += Scheduler.time(ofCPU: cpu).idle }
+    text.addHundredths(Clock.monotonic / 10_000_000)
+    text.add(" ")
+    text.addHundredths(idle / 10_000_000)
+    text.add("\n")
     return text.bytes
   }
 
   static func loadavg() throws(Errno) -> [UInt8] {
     var text = Text()
-    text.add("0.00 0.00 0.00 1/")
+    for index in 0..<3 {
+      text.addHundredths(UInt64(SystemLoad.hundredths(index)))
+      text.add(" ")
+    }
+    text.add(UInt64(Scheduler.runnableCount))
+    text.add("/")
     text.add(UInt64(ProcessTable.shared.count))
     text.add(" ")
     text.add(UInt64(ProcessTable.shared.forkCount.load(ordering: .relaxed)))
@@ -92,26 +96,31 @@ enum SystemFiles {
     return text.bytes
   }
 
+  /// Times are in hundredths of a second: user, nice, system, idle, and six that are not told apart here.
   static func stat() throws(Errno) -> [UInt8] {
     var text = Text()
-    let ticks = Clock.monotonic / 10_000_000
-    text.add("cpu  ")
-    text.add(ticks)
-    text.add(" 0 0 0 0 0 0 0 0 0\n")
+    var lines = Text()
+    var sum = (busy: ProcessorTime(), idle: UInt64(0))
     for cpu in 0..<Processors.count {
-      text.add("cpu")
-      text.add(UInt64(cpu))
-      text.add(" ")
-      text.add(ticks)
-      text.add(" 0 0 0 0 0 0 0 0 0\n")
+      let (busy, idle) = Scheduler.time(ofCPU: cpu)
+      sum.busy += busy
+      sum.idle += idle
+      lines.add("cpu")
+      lines.add(UInt64(cpu))
+      lines.addTimes(busy, idle)
     }
+    text.add("cpu ")
+    text.addTimes(sum.busy, sum.idle)
+    text.add(lines.bytes)
     text.add("ctxt ")
     text.add(UInt64(Scheduler.switchCount.load(ordering: .relaxed)))
     text.add("\nbtime ")
     text.add(UInt64(max(0, Clock.realtime - Int64(Clock.monotonic))) / 1_000_000_000)
     text.add("\nprocesses ")
     text.add(UInt64(ProcessTable.shared.forkCount.load(ordering: .relaxed)))
-    text.add("\nprocs_running 1\nprocs_blocked 0\n")
+    text.add("\nprocs_running ")
+    text.add(UInt64(Scheduler.runnableCount))
+    text.add("\nprocs_blocked 0\n")
     return text.bytes
   }
 
@@ -216,4 +225,21 @@ enum SystemFiles {
 extension ProcFS {
   /// Remembers the command line for /proc/cmdline.
   public static func setCommandLine(_ text: [UInt8]) { SystemFiles.commandLine.set(SystemFiles.Line(text)) }
+}
+
+extension Text {
+  /// A number of hundredths as a decimal fraction.
+  mutating func addHundredths(_ value: UInt64) {
+    add(value / 100)
+    add(".")
+    add(value % 100, width: 2, pad: 48)
+  }
+
+  fileprivate mutating func addTimes(_ busy: ProcessorTime, _ idle: UInt64) {
+    for value in [busy.user, 0, busy.system, idle] {
+      add(" ")
+      add(value / 10_000_000)
+    }
+    add(" 0 0 0 0 0 0\n")
+  }
 }

@@ -99,11 +99,12 @@ extension Task {
       clearChildID = 0
       if (try? UserMemory.write32(0, to: address)) != nil { Futex.wake(address, 1, in: process) }
     }
+    let used = Scheduler.time(of: self)
+    process.times.withLock { $0.own += used }
     let last = process.signals.withLock { state in
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
-    process.times.withLock { $0.own += runtime }
     if last { process.closeEverything() }
     // The address space may die with the process: this thread must not run on its tables. A parent that learns of the end
     // finds the memory free.
@@ -211,7 +212,7 @@ extension Process {
     let ignoring = parent.signals.withLock { state in
       state.actions[17].handler == SignalAction.ignore || state.actions[17].flags & SignalAction.noChildWait != 0
     }
-    if ignoring { reap(by: parent) }
+    if ignoring { reap(by: parent, counted: false) }
     if signal != 0 {
       var information = SignalInformation(Signal(signal), code: status & 0x7F != 0 ? 2 : 1)
       information.sender = id
@@ -222,10 +223,8 @@ extension Process {
     parent.childEvent.wake()
   }
 
-  /// Removes a zombie from the table and its parent.
-  func reap(by parent: Process) {
-    let times = self.times.withLock { $0.own + $0.children }
-    parent.times.withLock { $0.children += times }
+  /// Removes a zombie from the table and its parent. Only a child that was waited for counts in its parent's times.
+  func reap(by parent: Process, counted: Bool = true) {
     let mine = ProcessTable.shared.withTree {
       guard case .zombie = tree.exit else { return false }
       tree.exit = .reaped
@@ -233,7 +232,12 @@ extension Process {
       tree.parent = nil
       return true
     }
-    if mine { ProcessTable.shared.remove(self) }
+    guard mine else { return }
+    if counted {
+      let times = self.times.withLock { $0.own + $0.children }
+      parent.times.withLock { $0.children += times }
+    }
+    ProcessTable.shared.remove(self)
   }
 
   /// What `wait` looks for.
@@ -246,7 +250,7 @@ extension Process {
     public var id: Int32
     public var status: UInt32
     public var user: UInt32
-    public var times: UInt64
+    public var times: ProcessorTime
   }
 
   /// Waits for a child. SPEC: POSIX.1-2024 waitpid(), Linux wait4(2), waitid(2).
@@ -258,14 +262,16 @@ extension Process {
       return try childEvent.wait(reason: "wait") { () -> WaitResult?? in
         switch look(target, exited, stopped, continued, keep) {
         case .found(let result): return .some(.some(result))
-        case .noChild: return .some(WaitResult(id: 0, status: 0, user: 0, times: 0))
+        case .noChild: return .some(WaitResult(id: 0, status: 0, user: 0, times: .init()))
         case .nothingYet: return noHang ? .some(nil) : nil
         }
       }.map { result throws(Errno) -> WaitResult in
         if result.id == 0 { throw .noChildProcess }
-        if result.status & 0xFF != 0x7F, result.status != 0xFFFF, !keep, let child = ProcessTable.shared.find(result.id) {
-          child.reap(by: self)
-        }
+        var result = result
+        guard let child = ProcessTable.shared.find(result.id) else { return result }
+        result.user = child.who.uid
+        result.times = child.processorTime + child.times.withLock { $0.children }
+        if result.status & 0xFF != 0x7F, result.status != 0xFFFF, !keep { child.reap(by: self) }
         return result
       }
     } catch { throw error == .interrupted ? .restart : error }
@@ -288,11 +294,11 @@ extension Process {
         }
         candidates = true
         if exited, case .zombie(let status) = child.tree.exit {
-          return .found(WaitResult(id: child.id, status: status, user: 0, times: 0))
+          return .found(WaitResult(id: child.id, status: status, user: 0, times: .init()))
         }
         if let report = child.tree.stopReport, report == 0xFFFF ? continued : stopped {
           if !keep { child.tree.stopReport = nil }
-          return .found(WaitResult(id: child.id, status: report, user: 0, times: 0))
+          return .found(WaitResult(id: child.id, status: report, user: 0, times: .init()))
         }
       }
       return candidates ? .nothingYet : .noChild

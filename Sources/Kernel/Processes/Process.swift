@@ -83,7 +83,16 @@ public final class Process {
   public let vforkEvent = WaitQueue()
   public let startTime: UInt64
   /// Times of threads that ended and of waited-for children, in ns: own user+system, children's.
-  public let times = SpinLock<(own: UInt64, children: UInt64), ProcessRank>((0, 0))
+  /// What threads that ended, and children that were waited for, used.
+  public let times = SpinLock<(own: ProcessorTime, children: ProcessorTime), ProcessRank>((.init(), .init()))
+
+  /// What all its threads used so far.
+  public var processorTime: ProcessorTime {
+    let threads = signals.withLock { $0.threads }
+    var sum = times.withLock { $0.own }
+    for thread in threads { sum += Scheduler.time(of: thread) }
+    return sum
+  }
   public let alarm: AlarmTimer
   let exitHandlers = SpinLock<[any ExitHandler], ProcessRank>([])
   public let personality = Atomic<UInt32>(0)

@@ -129,7 +129,7 @@ extension Call {
         target, noHang: options & 1 != 0, stopped: options & 2 != 0, continued: options & 8 != 0)
     else { return 0 }
     if status != 0 { try UserMemory.write32(result.status, to: status) }
-    if usage != 0 { try UserMemory.zero(usage, count: 72) }
+    if usage != 0 { try putUsage(result.times, to: usage) }
     return UInt32(bitPattern: result.id)
   }
 
@@ -145,6 +145,7 @@ extension Call {
     if d & 0xE == 0 || d & ~0x0100_000F != 0 { throw .invalidArgument }
     let result = try process.wait(
       target, noHang: d & 1 != 0, exited: d & 4 != 0, stopped: d & 2 != 0, continued: d & 8 != 0, keep: d & 0x0100_0000 != 0)
+    if e != 0, let result { try putUsage(result.times, to: e) }
     if c == 0 { return 0 }
     try UserMemory.zero(c, count: 128)
     guard let result else { return 0 }
@@ -443,11 +444,11 @@ extension Call {
     return 0
   }
 
+  /// `struct tms`: user, system, children's user, children's system; in hundredths of a second.
   func times() throws(Errno) -> UInt32 {
     if a != 0 {
-      let (own, children) = process.times.withLock { ($0.own, $0.children) }
-      let now = own + task.runtime
-      for (index, value) in [now, 0, children, 0].enumerated() {
+      let (own, children) = (process.processorTime, process.times.withLock { $0.children })
+      for (index, value) in [own.user, own.system, children.user, children.system].enumerated() {
         try UserMemory.write32(UInt32(truncatingIfNeeded: value / 10_000_000), to: a &+ UInt32(index) * 4)
       }
     }
@@ -455,18 +456,25 @@ extension Call {
   }
 
   func getrusage() throws(Errno) -> UInt32 {
-    let (own, children) = process.times.withLock { ($0.own, $0.children) }
-    let value: UInt64
-    switch int(a) {
-    case 0: value = own + task.runtime
-    case -1: value = children
-    case 1: value = task.runtime
-    default: throw .invalidArgument
-    }
-    try UserMemory.zero(b, count: 72)
-    try UserMemory.write32(UInt32(truncatingIfNeeded: value / 1_000_000_000), to: b)
-    try UserMemory.write32(UInt32(value % 1_000_000_000 / 1000), to: b &+ 4)
+    let time =
+      switch int(a) {
+      case 0: process.processorTime
+      case -1: process.times.withLock { $0.children }
+      case 1: Scheduler.time(of: task)
+      default: throw Errno.invalidArgument
+      }
+    try putUsage(time, to: b)
     return 0
+  }
+
+  /// `struct rusage`: the two times; what is not counted here is zero, as POSIX allows.
+  private func putUsage(_ time: ProcessorTime, to address: UInt32) throws(Errno) {
+    try UserMemory.zero(address, count: 72)
+    for (index, value) in [time.user, time.system].enumerated() {
+      let (seconds, rest) = value.secondsAndNanoseconds
+      try UserMemory.write32(seconds.halves.0, to: address &+ UInt32(index) * 8)
+      try UserMemory.write32(rest / 1000, to: address &+ UInt32(index) * 8 + 4)
+    }
   }
 }
 

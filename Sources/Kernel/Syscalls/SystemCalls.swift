@@ -27,6 +27,7 @@ extension Call {
     var bytes = [UInt8](repeating: 0, count: 64)
     var out = bytes.mutableSpan
     out.put32(UInt32(truncatingIfNeeded: Clock.monotonic / 1_000_000_000), at: 0)
+    for index in 0..<3 { out.put32(SystemLoad.hundredths(index) * 65536 / 100, at: 4 + index * 4) }
     out.put32(Frames.totalCount << 12, at: 16)
     out.put32(Frames.freeCount << 12, at: 20)
     out.put16(UInt16(clamping: ProcessTable.shared.count), at: 40)

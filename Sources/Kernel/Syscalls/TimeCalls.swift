@@ -12,8 +12,8 @@ extension Call {
     switch clock {
     case 0, 5, 8: return UInt64(max(0, Clock.realtime))
     case 1, 4, 6, 7, 9: return Clock.monotonic
-    case 2: return process.times.withLock { $0.own } + task.runtime
-    case 3: return task.runtime
+    case 2: return process.processorTime.total
+    case 3: return Scheduler.time(of: task).total
     default: throw .invalidArgument
     }
   }

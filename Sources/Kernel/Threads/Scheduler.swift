@@ -26,7 +26,9 @@ public enum Scheduler {
     var armed: UInt64 = .max
     let timerLock = RawSpinLock()
     var timers = TimerHeap<KernelTimer>()
-    var idleTime: UInt64 = 0
+    /// What its threads used: ticks of the time stamp counter in user mode, and nanoseconds in all.
+    var userTicks: UInt64 = 0
+    var busyTime: UInt64 = 0
     init(idle: Thread) { self.idle = idle }
   }
 
@@ -337,6 +339,7 @@ public enum Scheduler {
     unsafe percpu_set_need_resched(0)
     queue.lock.acquire()
     let previous = Thread.current
+    charge(previous, on: queue)
     if previous.state == .running, previous !== queue.idle {
       let stays = previous.mayRun(on: cpu)
       if stays {
@@ -367,9 +370,23 @@ public enum Scheduler {
     return (save, next.stackPointer)
   }
 
-  private static func account(_ previous: Thread, _ next: Thread) {
+  /// Books what the running thread used since it was last charged. The queue is this CPU's, and locked.
+  static func charge(_ thread: Thread, on queue: CPUQueue) {
     let now = Clock.monotonic
-    previous.runtime &+= now &- previous.switchedIn
+    let used = now &- thread.switchedIn
+    thread.switchedIn = now
+    thread.runtime &+= used
+    // SAFETY: this CPU's own block; interrupts are off.
+    let block = unsafe percpu_self()!
+    let ticks = unsafe block.pointee.user_ticks
+    unsafe block.pointee.user_ticks = 0
+    thread.userTicks &+= ticks
+    queue.userTicks &+= ticks
+    if thread !== queue.idle { queue.busyTime &+= used }
+  }
+
+  private static func account(_ previous: Thread, _ next: Thread) {
+    let now = previous.switchedIn
     next.switchedIn = now
     next.switches &+= 1
     switchCount.wrappingAdd(1, ordering: .relaxed)

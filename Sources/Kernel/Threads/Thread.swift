@@ -64,6 +64,8 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// Nanoseconds spent on a CPU, up to the last switch.
   public internal(set) final var runtime: UInt64 = 0
   final var switchedIn: UInt64 = 0
+  /// Ticks of the time stamp counter in user mode, up to the last switch.
+  final var userTicks: UInt64 = 0
   public internal(set) final var switches: UInt32 = 0
 
   /// Set by whoever wants an interruptible wait to end (a signal); cleared by the owner.

@@ -129,16 +129,21 @@ static void worker(int number, unsigned seed, unsigned goal) {
   _exit(0);
 }
 
-// System V objects outlive who made them.
+// System V objects outlive who made them, and fill the memory if nobody removes them.
 static void remove_objects(void) {
   struct shmid_ds shared;
   struct semid_ds semaphores;
   struct msqid_ds messages;
-  for (int i = 0, id; i < 32768; i++) {
+  struct seminfo information;
+  int last = shmctl(0, SHM_INFO, (void *)&shared), id;
+  for (int i = 0; i <= last; i++)
     if ((id = shmctl(i, SHM_STAT, &shared)) >= 0) shmctl(id, IPC_RMID, NULL);
+  last = semctl(0, 0, SEM_INFO, &information);
+  for (int i = 0; i <= last; i++)
     if ((id = semctl(i, 0, SEM_STAT, &semaphores)) >= 0) semctl(id, 0, IPC_RMID);
+  last = msgctl(0, MSG_INFO, (void *)&messages);
+  for (int i = 0; i <= last; i++)
     if ((id = msgctl(i, MSG_STAT, (void *)&messages)) >= 0) msgctl(id, IPC_RMID, NULL);
-  }
 }
 
 LIMITED_CASE(random_calls, 600) {
@@ -168,6 +173,7 @@ LIMITED_CASE(random_calls, 600) {
         }
         seen[i] = shared->progress[i];
       }
+      remove_objects();
       continue;
     }
     if (ended < 0) break;

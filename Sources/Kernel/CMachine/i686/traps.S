@@ -16,6 +16,16 @@
     movl %eax, %fs
 .endm
 
+// What has passed since the way out to user mode is user time (user_time_stop in i686.h); then the thread is inside a call.
+.macro ENTER_CALL
+    rdtsc
+    subl %fs:48, %eax
+    sbbl %fs:52, %edx
+    addl %eax, %fs:56
+    adcl %edx, %fs:60
+    movl $1, %fs:36             // percpu.inside_call
+.endm
+
 // 256 stubs of 16 bytes; vectors with a hardware error code do not push one of their own.
 .align 16
 .globl trap_stubs
@@ -56,7 +66,7 @@ int80_entry:
     pushl %eax
     pushl $0x80
     SAVE
-    movl $1, %fs:36             // percpu.inside_call
+    ENTER_CALL
     sti
     pushl %esp
     call syscall_entry
@@ -78,7 +88,7 @@ sysenter_entry:
     pushl %eax
     pushl $0x80
     SAVE
-    movl $1, %fs:36
+    ENTER_CALL
     pushl %esp
     call sysenter_prepare
     addl $4, %esp

@@ -14,9 +14,9 @@
 #define DF_TSS_SELECTOR 0xf8
 
 #define CPU_MAX 16
-#define PERCPU_GDT 48
-#define PERCPU_TSS 304
-#define PERCPU_DOUBLE_FAULT_TSS 408
+#define PERCPU_GDT 64
+#define PERCPU_TSS 320
+#define PERCPU_DOUBLE_FAULT_TSS 424
 
 // What the entry stubs push, lowest address first. SPEC: Intel SDM 3A §6.12.
 struct trap_frame {
@@ -46,6 +46,8 @@ struct percpu {
     uint32_t active_pdpt;      // 32: physical address of the loaded PDPT
     uint32_t inside_call;      // 36: whether the running user thread is in the kernel
     uint32_t panic_eip, panic_ebp; // 40, 44: where this CPU was when a panic stopped it
+    uint64_t user_mark;        // 48: the time stamp counter when user mode was last entered
+    uint64_t user_ticks;       // 56: spent in user mode since the running thread was switched to
     uint64_t gdt[32];
     struct tss32 tss;
     struct tss32 double_fault_tss;
@@ -54,7 +56,7 @@ struct percpu {
     // interrupt handler has interrupted.
     uint32_t rank_count, rank_base;
     uint8_t ranks[20];
-    uint32_t pad[8]; // whole cache lines: CPUs write only their own
+    uint32_t pad[4]; // whole cache lines: CPUs write only their own
 };
 
 // The address of a linker or assembly symbol is what counts, never its content.
@@ -175,6 +177,14 @@ INLINE UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "memory",
 INLINE uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
 INLINE uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
 INLINE UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
+// Time in user mode: entry adds what has passed since the way out. Interrupts are off in both. traps.S has the entry's
+// twin for system calls.
+INLINE UNSAFE void user_time_stop(void) {
+    ASM("rdtsc\n\tsubl %%fs:48, %%eax\n\tsbbl %%fs:52, %%edx\n\taddl %%eax, %%fs:56\n\tadcl %%edx, %%fs:60" ::: "eax", "edx", "cc", "memory");
+}
+INLINE UNSAFE void user_time_start(void) {
+    ASM("rdtsc\n\tmovl %%eax, %%fs:48\n\tmovl %%edx, %%fs:52" ::: "eax", "edx", "memory");
+}
 INLINE UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
 INLINE UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
 

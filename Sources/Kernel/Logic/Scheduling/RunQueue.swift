@@ -59,8 +59,8 @@ public struct RunQueue<Node: RunQueueNode>: ~Copyable where Node.Link == Node {
     count -= 1
   }
 
-  /// The level `pop` would take from, or nil when empty.
-  public var firstLevel: Int? {
+  /// The level `pop` would take from, or nil when empty. Inlined: a call would be given a copy of the whole queue.
+  @inline(__always) public var firstLevel: Int? {
     for index in 0..<5 where occupied[index] != 0 { return index * 32 + occupied[index].trailingZeroBitCount }
     return nil
   }

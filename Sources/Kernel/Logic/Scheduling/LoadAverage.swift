@@ -1,0 +1,24 @@
+/// The number of runnable threads, averaged over the last 1, 5 and 15 minutes with exponential weights.
+///
+/// SPEC: Linux kernel/sched/loadavg.c: 11 bits of fraction, one sample every five seconds.
+public struct LoadAverage {
+  /// exp(-5s / 60s), exp(-5s / 300s) and exp(-5s / 900s), in 2048ths.
+  private static let decay: [3 of UInt32] = [1884, 2014, 2037]
+  private var values: [3 of UInt32] = [0, 0, 0]
+
+  public init() {}
+
+  public mutating func sample(runnable: Int) {
+    let active = UInt32(clamping: runnable) * 2048
+    for index in values.indices {
+      let decay = Self.decay[index]
+      // Rounded towards the new value, so that a steady load is reached.
+      var sum = values[index] * decay + active * (2048 - decay)
+      if active >= values[index] { sum += 2047 }
+      values[index] = sum / 2048
+    }
+  }
+
+  /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in hundredths.
+  public func hundredths(_ index: Int) -> UInt32 { (values[index] * 100 + 1024) / 2048 }
+}

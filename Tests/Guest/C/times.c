@@ -1,0 +1,116 @@
+// Processor time: what a process and its children used, in user mode and in the kernel.
+#include "test.h"
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/times.h>
+#include <time.h>
+
+static double clock_of(clockid_t id) {
+  struct timespec t;
+  OK(clock_gettime(id, &t));
+  return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double of(struct timeval t) { return t.tv_sec + t.tv_usec / 1e6; }
+
+// Works in user mode, or in system calls, until `goal` seconds of processor time are used.
+static void use_user(double goal) {
+  for (double end = clock_of(CLOCK_THREAD_CPUTIME_ID) + goal; clock_of(CLOCK_THREAD_CPUTIME_ID) < end;)
+    for (volatile int i = 0; i < 200000; i++) {}
+}
+
+static void use_system(double goal) {
+  static char block[1 << 18];
+  int zero = open("/dev/zero", O_RDONLY);
+  for (double end = clock_of(CLOCK_THREAD_CPUTIME_ID) + goal; clock_of(CLOCK_THREAD_CPUTIME_ID) < end;)
+    for (int i = 0; i < 4; i++) CHECK(read(zero, block, sizeof block) == sizeof block);
+  close(zero);
+}
+
+CASE(user_and_system) {
+  struct rusage a, b, c;
+  OK(getrusage(RUSAGE_SELF, &a));
+  use_user(0.3);
+  OK(getrusage(RUSAGE_SELF, &b));
+  double user = of(b.ru_utime) - of(a.ru_utime), system = of(b.ru_stime) - of(a.ru_stime);
+  printf("user work: %.3f user, %.3f system\n", user, system);
+  CHECK(user > 0.2 && user < 0.6 && system < 0.1);
+  use_system(0.3);
+  OK(getrusage(RUSAGE_SELF, &c));
+  user = of(c.ru_utime) - of(b.ru_utime), system = of(c.ru_stime) - of(b.ru_stime);
+  printf("system work: %.3f user, %.3f system\n", user, system);
+  CHECK(system > 0.2 && system < 0.6 && user < 0.1);
+  double total = of(c.ru_utime) + of(c.ru_stime), clock = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+  CHECK(clock >= total - 0.002 && clock < total + 0.1);
+}
+
+CASE(children) {
+  struct tms before, between, after;
+  times(&before);
+  pid_t child = CHILD({ use_user(0.2); });
+  siginfo_t information;
+  OK(waitid(P_PID, child, &information, WEXITED | WNOWAIT));
+  times(&between);
+  EQUAL(between.tms_cutime, before.tms_cutime);
+  struct rusage usage;
+  EQUAL(wait4(child, NULL, 0, &usage), child);
+  times(&after);
+  printf("child: %.3f user\n", of(usage.ru_utime));
+  CHECK(of(usage.ru_utime) > 0.15 && of(usage.ru_utime) < 0.5);
+  long ticks = after.tms_cutime - before.tms_cutime;
+  CHECK(ticks >= 15 && ticks < 50);
+  // Who ignores its children's ends learns nothing of their time.
+  signal(SIGCHLD, SIG_IGN);
+  child = CHILD({ use_user(0.2); });
+  FAILS(waitpid(child, NULL, 0), ECHILD);
+  struct tms last;
+  times(&last);
+  EQUAL(last.tms_cutime, after.tms_cutime);
+}
+
+static void *busy(void *unused) {
+  use_user(0.2);
+  return NULL;
+}
+
+CASE(threads_count) {
+  double before = clock_of(CLOCK_PROCESS_CPUTIME_ID), mine = clock_of(CLOCK_THREAD_CPUTIME_ID);
+  pthread_t threads[3];
+  for (int i = 0; i < 3; i++) CHECK(!pthread_create(&threads[i], NULL, busy, NULL));
+  for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+  double used = clock_of(CLOCK_PROCESS_CPUTIME_ID) - before;
+  printf("three threads: %.3f\n", used);
+  CHECK(used >= 0.59 && used < 1);
+  CHECK(clock_of(CLOCK_THREAD_CPUTIME_ID) - mine < 0.1);
+}
+
+static void cpu_line(double *user, double *system, double *idle) {
+  FILE *file = fopen("/proc/stat", "r");
+  CHECK(file);
+  double nice;
+  EQUAL(fscanf(file, "cpu %lf %lf %lf %lf", user, &nice, system, idle), 4);
+  fclose(file);
+}
+
+// /proc/stat and /proc/uptime: idle time grows while everything sleeps, user time while we work.
+CASE(system_times) {
+  double user[3], system[3], idle[3];
+  cpu_line(&user[0], &system[0], &idle[0]);
+  struct timespec pause = {0, 500000000};
+  nanosleep(&pause, NULL);
+  cpu_line(&user[1], &system[1], &idle[1]);
+  use_user(0.5);
+  cpu_line(&user[2], &system[2], &idle[2]);
+  printf("asleep: %.0f user %.0f idle; at work: %.0f user\n", user[1] - user[0], idle[1] - idle[0], user[2] - user[1]);
+  CHECK(idle[1] - idle[0] >= 40);
+  CHECK(user[2] - user[1] >= 40);
+  double up, sum;
+  FILE *file = fopen("/proc/uptime", "r");
+  CHECK(file && fscanf(file, "%lf %lf", &up, &sum) == 2);
+  CHECK(up > 0 && sum > 0);
+  double load[3];
+  int running, all;
+  file = fopen("/proc/loadavg", "r");
+  CHECK(file && fscanf(file, "%lf %lf %lf %d/%d", &load[0], &load[1], &load[2], &running, &all) == 5);
+  CHECK(running >= 1 && all >= running);
+}
