@@ -36,16 +36,21 @@ public struct RunQueue<Node: RunQueueNode>: ~Copyable where Node.Link == Node {
   /// The first node that `isWanted`, lowest levels first. Looks at every node if it must.
   public mutating func pop(where isWanted: (Node) -> Bool) -> Node? {
     if count == 0 { return nil }
-    for level in 0..<Self.levels where occupied[level >> 5] & 1 << UInt32(level & 31) != 0 {
-      var previous: Node?
-      var candidate = heads[level]
-      while let node = candidate {
-        if isWanted(node) {
-          remove(node, after: previous, level)
-          return node
+    for index in 0..<5 {
+      var levels = occupied[index]
+      while levels != 0 {
+        let level = index * 32 + levels.trailingZeroBitCount
+        levels &= levels - 1
+        var previous: Node?
+        var candidate = heads[level]
+        while let node = candidate {
+          if isWanted(node) {
+            remove(node, after: previous, level)
+            return node
+          }
+          previous = node
+          candidate = node.runNext
         }
-        previous = node
-        candidate = node.runNext
       }
     }
     return nil
