@@ -36,6 +36,22 @@ public enum UserMemory {
     if left != 0 { throw .badAddress }
   }
 
+  /// Fills a structure of words.
+  @inlinable public static func read<let size: Int>(_ address: UInt32, words: inout InlineArray<size, UInt32>) throws(Errno) {
+    guard isUser(address, size * 4) else { throw .badAddress }
+    // SAFETY: as in `write(words:count:to:)`.
+    let left = unsafe withUnsafeMutablePointer(to: &words) { unsafe user_copy($0, pointer(address), UInt32(size * 4)) }
+    if left != 0 { throw .badAddress }
+  }
+
+  /// Copies the first `count` words out.
+  public static func write(words: [UInt32], count: Int, to address: UInt32) throws(Errno) {
+    guard isUser(address, count * 4) else { throw .badAddress }
+    let span = words.span.extracting(0..<count)
+    let left = unsafe span.withUnsafeBytes { unsafe user_copy(mutablePointer(address), $0.baseAddress, UInt32(count * 4)) }
+    if left != 0 { throw .badAddress }
+  }
+
   /// Copies a part of an array out.
   public static func write(_ bytes: [UInt8], _ range: Range<Int>, to address: UInt32) throws(Errno) {
     let span = bytes.span

@@ -15,7 +15,7 @@ enum SignalFrame {
   private static let oldSize = 4 + 4 + 88 + 112 + 4 + 8
   /// pretcode, sig, pinfo, puc, siginfo (128), ucontext (20 + 88 + 8), retcode.
   private static let newSize = 16 + 128 + 116 + 8
-  /// FSAVE header and software bytes before the FXSAVE image.
+  /// The FSAVE header before the FXSAVE image, and a word behind it.
   private static let fpuSize = 112 + 512 + 4
 
   private static func putContext(
@@ -125,24 +125,22 @@ enum SignalFrame {
 
   /// The FPU image: an FSAVE header whose last word says that an FXSAVE image follows.
   private static func putFPU(at address: UInt32, _ task: Task) throws(Errno) {
-    var bytes = [UInt8](repeating: 0, count: fpuSize)
-    var out = bytes.mutableSpan
+    var words: [157 of UInt32] = .init(repeating: 0)
     task.withFPUState { state in
-      for index in 0..<512 { out[112 + index] = state[index] }
-      out.put32(UInt32(state[0]) | UInt32(state[1]) << 8 | 0xFFFF_0000, at: 0)
-      out.put32(UInt32(state[2]) | UInt32(state[3]) << 8 | 0xFFFF_0000, at: 4)
-      out.put32(0xFFFF_FFFF, at: 8)
+      for index in 0..<128 { words[28 + index] = state[index] }
+      words[0] = state[0] | 0xFFFF_0000  // control and status: 16 bits each of the image's first word
+      words[1] = state[0] >> 16 | 0xFFFF_0000
     }
-    out.put16(0, at: 110)  // magic: 0 means that the FXSAVE image is there
-    try UserMemory.write(bytes.span, to: address)
+    words[2] = 0xFFFF_FFFF
+    words[27] = words[1] & 0xFFFF  // status, and the magic: 0 means that the FXSAVE image is there
+    try UserMemory.write(words: words, count: 157, to: address)
   }
 
   private static func restoreFPU(from address: UInt32, _ task: Task) throws(Errno) {
-    var bytes = [UInt8](repeating: 0, count: 512)
-    var span = bytes.mutableSpan
-    try UserMemory.read(address &+ 112, into: &span)
+    var words: [128 of UInt32] = .init(repeating: 0)
+    try UserMemory.read(address &+ 112, words: &words)
     task.withFPUState { state in
-      for index in 0..<512 { state[index] = bytes[index] }
+      for index in 0..<128 { state[index] = words[index] }
     }
   }
 

@@ -328,52 +328,66 @@ extension Call {
     }
   }
 
-  /// getdents64, or getdents with its type byte behind the name. SPEC: getdents(2).
+  /// getdents64, or getdents with its type byte behind the name; at most 32 KiB at once. SPEC: getdents(2).
   func getdents(wide: Bool) throws(Errno) -> UInt32 {
     let description = try description(a)
     guard let inode = description.inode, inode.isDirectory else { throw .notDirectory }
-    let room = try size(c)
-    var bytes: [UInt8] = []
+    let room = min(try size(c), 32768) / 4
+    var words = [UInt32](repeating: 0, count: room)
+    var used = 0
     var tooSmall = false
     _ = try description.seek { position throws(Errno) in
       var next = position
       try inode.mutex.withLock { _ throws(Errno) in
         try inode.fileSystem.list(inode, from: position) { entry in
-          let length = wide ? (19 + entry.name.count + 1 + 7) & ~7 : (10 + entry.name.count + 2 + 3) & ~3
-          if bytes.count + length > room {
-            tooSmall = bytes.isEmpty
+          let length = wide ? (19 + entry.name.count + 1 + 7) / 8 * 2 : (10 + entry.name.count + 2 + 3) / 4
+          guard used + length <= room else {
+            tooSmall = used == 0
             return false
           }
-          Self.append(entry, length: length, wide: wide, to: &bytes)
+          var out = words.mutableSpan
+          Self.put(entry, wide: wide, length: length, into: &out, at: used)
+          used += length
           next = entry.next
-          return bytes.count < 65536
+          return true
         }
       }
       return next
     }
     if tooSmall { throw .invalidArgument }
-    if !bytes.isEmpty { try UserMemory.write(bytes.span, to: b) }
-    return UInt32(result: bytes.count)
+    try UserMemory.write(words: words, count: used, to: b)
+    return UInt32(result: used * 4)
   }
 
-  private static func append(_ entry: DirectoryEntry, length: Int, wide: Bool, to bytes: inout [UInt8]) {
-    let start = bytes.count
-    for _ in 0..<length { bytes.append(0) }
-    var out = bytes.mutableSpan
-    let type = UInt8(truncatingIfNeeded: entry.type >> 12)
+  /// `struct linux_dirent64`, or `struct linux_dirent` with its type in the last byte: `length` words, which are zero before.
+  private static func put(
+    _ entry: DirectoryEntry, wide: Bool, length: Int, into out: inout MutableSpan<UInt32>, at start: Int
+  ) {
+    let type = UInt32(UInt8(truncatingIfNeeded: entry.type >> 12))
+    let name = entry.name.span
+    var (index, shift): (Int, UInt32)
     if wide {
-      out.put64(entry.inode, at: start)
-      out.put64(entry.next, at: start + 8)
-      out.put16(UInt16(length), at: start + 16)
-      out[start + 18] = type
+      (out[start], out[start + 1]) = entry.inode.halves
+      (out[start + 2], out[start + 3]) = entry.next.halves
+      out[start + 4] = UInt32(length * 4) | type << 16
+      (index, shift) = (start + 4, 24)
     } else {
-      out.put32(UInt32(truncatingIfNeeded: entry.inode), at: start)
-      out.put32(UInt32(truncatingIfNeeded: entry.next), at: start + 4)
-      out.put16(UInt16(length), at: start + 8)
-      out[start + length - 1] = type
+      out[start] = UInt32(truncatingIfNeeded: entry.inode)
+      out[start + 1] = UInt32(truncatingIfNeeded: entry.next)
+      out[start + 2] = UInt32(length * 4)
+      (index, shift) = (start + 2, 16)
     }
-    let name = start + (wide ? 19 : 10)
-    for index in entry.name.indices { out[name + index] = entry.name[index] }
+    var word = out[index]
+    for at in name.indices {
+      word |= UInt32(name[at]) << shift
+      shift += 8
+      if shift == 32 {
+        out[index] = word
+        (index, shift, word) = (index + 1, 0, 0)
+      }
+    }
+    out[index] = word
+    if !wide { out[start + length - 1] |= type << 24 }
   }
 
   /// Truncates by path or descriptor.

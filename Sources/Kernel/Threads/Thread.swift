@@ -233,16 +233,17 @@ public enum SchedulingPolicy: UInt32, Sendable {
   public final var faultError: UInt32 = 0
   public final var faultVector: UInt32 = 0
 
-  /// The saved FPU image for a signal frame.
-  public final func withFPUState<Result>(_ body: (inout MutableSpan<UInt8>) -> Result) -> Result {
+  /// The saved FPU image for a signal frame: 128 words. SPEC: Intel SDM 2A FXSAVE.
+  public final func withFPUState<Result>(_ body: (inout MutableSpan<UInt32>) -> Result) -> Result {
     // SAFETY: saved and restored with preemption off on the running thread's own area.
     enterPreemptionOff()
     defer { leavePreemptionOff() }
     unsafe fpu_save(fpuArea!)
-    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt8.self), count: 512)
+    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: 128)
+    let supported = span[7]
     let result = body(&span)
     // Reserved MXCSR bits would fault: they come from user memory here.
-    unsafe fpuArea!.storeBytes(of: fpuArea!.load(fromByteOffset: 24, as: UInt32.self) & 0xFFBF, toByteOffset: 24, as: UInt32.self)
+    span[6] &= supported == 0 ? 0xFFBF : supported
     unsafe fpu_restore(fpuArea!)
     return result
   }
