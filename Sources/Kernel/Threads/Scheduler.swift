@@ -212,6 +212,13 @@ public enum Scheduler {
     unsafe interrupts_restore(flags)
   }
 
+  /// Whether a woken thread runs at once. Threads that sleep now and then do not interrupt each other: who hands on a lock or
+  /// a message goes on until it waits itself, and the switch is not paid twice. One that has computed for longer than a slice
+  /// gives way.
+  private static func isMoreUrgent(_ woken: Thread, than running: Thread) -> Bool {
+    woken.policy.isRealtime ? woken.level < running.level : woken.level + 1 < running.level
+  }
+
   /// Ends a blocked thread's wait; does nothing to one that is not blocked. Interrupt-safe.
   public static func wake(_ thread: Thread) {
     // SAFETY: interrupts go back to what they were.
@@ -253,7 +260,7 @@ public enum Scheduler {
       } else {
         kickIdle(except: cpu)
       }
-    } else if Thread.current === target.idle || thread.level < Thread.current.level || Thread.current.penalty > 0 {
+    } else if Thread.current === target.idle || isMoreUrgent(thread, than: Thread.current) {
       unsafe percpu_set_need_resched(1)
     } else {
       kickIdle(except: cpu)
