@@ -22,13 +22,20 @@ struct Symbolize: AsyncParsableCommand {
     }
   }
 
-  /// Every kernel text address in `text` with its function, file and line.
+  /// Every kernel text address in `text` with its function, file and line. What a backtrace gives behind "at" is where a call
+  /// returns to: the call itself is before it, and a function that does not return may end there.
   static func symbolize(_ text: String, kernel: URL) async throws -> String {
-    var found: [String] = []
-    for match in text.matches(of: /0x[cC][0-9a-f]{7}/) where !found.contains(String(match.output)) { found.append(String(match.output)) }
+    var found: [(shown: String, inside: String)] = []
+    for match in text.matches(of: /(at )?(0x[cC][0-9a-f]{7})/) {
+      let shown = String(match.output.2)
+      guard let value = UInt32(shown.dropFirst(2), radix: 16), !found.contains(where: { $0.shown == shown }) else { continue }
+      found.append((shown, match.output.1 == nil ? shown : "0x" + String(value - 1, radix: 16)))
+    }
     if found.isEmpty { return "" }
-    let named = try await Shell.capture(
-      ["llvm-symbolizer", "-e", kernel.path, "-s", "-a", "-p"] + found, what: "the addresses could not be symbolized")
+    let named = try await found.reduce(
+      Shell.capture(
+        ["llvm-symbolizer", "-e", kernel.path, "-s", "-a", "-p"] + found.map(\.inside), what: "the addresses could not be symbolized")
+    ) { $0.replacingOccurrences(of: $1.inside + ":", with: $1.shown + ":") }
     // Demangled where the toolchain can.
     let names = Set(named.matches(of: /\$[se][A-Za-z0-9_]+/).map { String($0.output) })
     guard !names.isEmpty, Shell.find("swift") != nil else { return named }

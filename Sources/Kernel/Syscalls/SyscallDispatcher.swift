@@ -301,6 +301,13 @@ public enum SyscallDispatcher {
     case .getcpu: try call.getcpu()
     case .fadvise64, .fadvise6464: try call.fadvise()
     case .personality: try call.personality()
+    case .setxattr, .getxattr, .removexattr: try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a).inode())
+    case .lsetxattr, .lgetxattr, .lremovexattr:
+      try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
+    case .fsetxattr, .fgetxattr, .fremovexattr: try call.extendedAttribute(of: call.description(call.a).inode)
+    case .listxattr: try call.extendedAttributes(of: call.resolve(at: Call.cwd, call.a).inode())
+    case .llistxattr: try call.extendedAttributes(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
+    case .flistxattr: try call.extendedAttributes(of: call.description(call.a).inode)
     // Obsolete, left out.
     case .break, .oldstat, .oldfstat, .stty, .gtty, .ftime, .prof, .lock, .mpx, .ulimit, .oldolduname, .ustat,
       .sgetmask, .ssetmask, .oldlstat, .uselib, .readdir, .profil, .olduname, .idle, .vm86old, .modifyLdt,
@@ -310,8 +317,8 @@ public enum SyscallDispatcher {
     // Waiting for their subsystem.
     case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff, .setdomainname, .adjtimex,
       .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .sendfile, .setfsuid32,
-      .setfsgid32, .pivotRoot, .setxattr, .lsetxattr, .fsetxattr, .getxattr, .lgetxattr, .fgetxattr, .listxattr,
-      .llistxattr, .flistxattr, .removexattr, .lremovexattr, .fremovexattr, .sendfile64, .getThreadArea, .ioSetup,
+      .setfsgid32, .pivotRoot,
+      .sendfile64, .getThreadArea, .ioSetup,
       .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie, .remapFilePages, .mbind, .getMempolicy,
       .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey,
       .requestKey, .keyctl, .ioprioSet, .ioprioGet, .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages,
