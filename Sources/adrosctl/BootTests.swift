@@ -164,7 +164,7 @@ enum BootTests {
     machine.commandLine = ["quiet", "root=/dev/vda", "console=ttyS0", "console=tty0"]
     machine.interactive = false
     var arguments = machine.arguments
-    // The monitor takes its commands from a file: save the text memory when the program has had time to print.
+    // The monitor saves the text memory again and again, until it holds what the program prints.
     let socket = folder.appendingPathComponent("monitor").path
     if let at = arguments.firstIndex(of: "-monitor") { arguments[at + 1] = "unix:\(socket),server=on,wait=off" }
     let command = arguments

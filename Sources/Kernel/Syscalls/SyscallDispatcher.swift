@@ -317,19 +317,18 @@ public enum SyscallDispatcher {
     // Waiting for their subsystem.
     case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff, .setdomainname, .adjtimex,
       .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .sendfile, .setfsuid32,
-      .setfsgid32, .pivotRoot,
-      .sendfile64, .getThreadArea, .ioSetup,
-      .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel, .lookupDcookie, .remapFilePages, .mbind, .getMempolicy,
-      .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend, .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey,
-      .requestKey, .keyctl, .ioprioSet, .ioprioGet, .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages,
-      .futimesat, .unshare, .splice, .syncFileRange, .tee, .vmsplice, .movePages, .fallocate, .inotifyInit1,
-      .perfEventOpen, .fanotifyInit, .fanotifyMark, .nameToHandleAt, .openByHandleAt, .clockAdjtime, .setns,
-      .processVmReadv, .processVmWritev, .kcmp, .finitModule, .seccomp, .bpf, .userfaultfd, .copyFileRange, .preadv2,
-      .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree, .archPrctl, .ioPgetevents, .rseq, .clockAdjtime64,
-      .ioPgeteventsTime64, .mqTimedsendTime64, .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter,
-      .ioUringRegister, .openTree, .moveMount, .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2,
-      .pidfdGetfd, .processMadvise, .mountSetattr, .quotactlFd, .landlockCreateRuleset, .landlockAddRule,
-      .landlockRestrictSelf, .memfdSecret, .processMrelease, .futexWaitv, .setMempolicyHomeNode:
+      .setfsgid32, .pivotRoot, .sendfile64, .getThreadArea, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
+      .lookupDcookie, .remapFilePages, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
+      .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
+      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare, .splice, .syncFileRange,
+      .tee, .vmsplice, .movePages, .fallocate, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
+      .nameToHandleAt, .openByHandleAt, .clockAdjtime, .setns, .processVmReadv, .processVmWritev, .kcmp, .finitModule,
+      .seccomp, .bpf, .userfaultfd, .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
+      .archPrctl, .ioPgetevents, .rseq, .clockAdjtime64, .ioPgeteventsTime64, .mqTimedsendTime64,
+      .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
+      .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2, .pidfdGetfd, .processMadvise, .mountSetattr,
+      .quotactlFd, .landlockCreateRuleset, .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease,
+      .futexWaitv, .setMempolicyHomeNode:
       throw .noFunction
     }
   }
