@@ -46,10 +46,10 @@ private func leave(_ frame: UserFrame) {
       continue
     }
     if !PendingWork.isDue {
-      unsafe percpu_set_inside_call(0)
-      unsafe user_time_start()
+      unsafe user_time_resume()
       return
     }
+    unsafe user_time_settle()
     unsafe interrupts_enable()
     if PendingWork.handle(frame) { Scheduler.exitCurrent() }
   }

@@ -52,7 +52,7 @@ enum ProcessFiles {
       text.add(value)
     }
     let level = threads.first?.baseLevel ?? 20
-    let children = process.times.withLock { $0.children }
+    let children = process.childrenTime.withLock { $0 }
     text.add(" 0 0 0 0 0 ")
     for value in [used.user, used.system, children.user, children.system] {
       text.add(value / 10_000_000)

@@ -100,8 +100,8 @@ extension Task {
       if (try? UserMemory.write32(0, to: address)) != nil { Futex.wake(address, 1, in: process) }
     }
     let used = Scheduler.time(of: self)
-    process.times.withLock { $0.own += used }
     let last = process.signals.withLock { state in
+      state.endedTime += used
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
@@ -109,7 +109,7 @@ extension Task {
     // The address space may die with the process: this thread must not run on its tables. A parent that learns of the end
     // finds the memory free.
     Scheduler.activate(pageTable: 0)
-    if last { process.finish(status: status) }
+    if last { process.finish(status: status, by: self, counted: used) }
   }
 }
 
@@ -135,8 +135,10 @@ extension Process {
   }
 
   /// The very end: memory, then the news for the parent.
-  func finish(status: UInt32) {
+  func finish(status: UInt32, by last: Task, counted: ProcessorTime) {
     _ = replaceSpace(nil)
+    let used = Scheduler.time(of: last)
+    signals.withLock { $0.endedTime += used - counted }
     signalVforkParent()
     becomeZombie(status)
   }
@@ -234,8 +236,8 @@ extension Process {
     }
     guard mine else { return }
     if counted {
-      let times = self.times.withLock { $0.own + $0.children }
-      parent.times.withLock { $0.children += times }
+      let times = processorTime + childrenTime.withLock { $0 }
+      parent.childrenTime.withLock { $0 += times }
     }
     ProcessTable.shared.remove(self)
   }
@@ -270,7 +272,7 @@ extension Process {
         var result = result
         guard let child = ProcessTable.shared.find(result.id) else { return result }
         result.user = child.who.uid
-        result.times = child.processorTime + child.times.withLock { $0.children }
+        result.times = child.processorTime + child.childrenTime.withLock { $0 }
         if result.status & 0xFF != 0x7F, result.status != 0xFFFF, !keep { child.reap(by: self) }
         return result
       }

@@ -54,6 +54,8 @@ public final class Process {
     /// Set when the whole group must exit with this wait status.
     public var groupExit: UInt32?
     public var threads: [Task] = []
+    /// What threads that ended used: a thread leaves the list and joins this sum in one step.
+    var endedTime = ProcessorTime()
   }
   public struct FileContext: ~Copyable {
     public var root: Path
@@ -82,14 +84,12 @@ public final class Process {
   public let vforkDone = Atomic<Bool>(false)
   public let vforkEvent = WaitQueue()
   public let startTime: UInt64
-  /// Times of threads that ended and of waited-for children, in ns: own user+system, children's.
-  /// What threads that ended, and children that were waited for, used.
-  public let times = SpinLock<(own: ProcessorTime, children: ProcessorTime), ProcessRank>((.init(), .init()))
+  /// What children that were waited for used, with theirs.
+  public let childrenTime = SpinLock<ProcessorTime, ProcessRank>(.init())
 
   /// What all its threads used so far.
   public var processorTime: ProcessorTime {
-    let threads = signals.withLock { $0.threads }
-    var sum = times.withLock { $0.own }
+    var (threads, sum) = signals.withLock { ($0.threads, $0.endedTime) }
     for thread in threads { sum += Scheduler.time(of: thread) }
     return sum
   }

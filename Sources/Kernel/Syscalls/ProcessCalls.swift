@@ -447,7 +447,7 @@ extension Call {
   /// `struct tms`: user, system, children's user, children's system; in hundredths of a second.
   func times() throws(Errno) -> UInt32 {
     if a != 0 {
-      let (own, children) = (process.processorTime, process.times.withLock { $0.children })
+      let (own, children) = (process.processorTime, process.childrenTime.withLock { $0 })
       for (index, value) in [own.user, own.system, children.user, children.system].enumerated() {
         try UserMemory.write32(UInt32(truncatingIfNeeded: value / 10_000_000), to: a &+ UInt32(index) * 4)
       }
@@ -459,7 +459,7 @@ extension Call {
     let time =
       switch int(a) {
       case 0: process.processorTime
-      case -1: process.times.withLock { $0.children }
+      case -1: process.childrenTime.withLock { $0 }
       case 1: Scheduler.time(of: task)
       default: throw Errno.invalidArgument
       }

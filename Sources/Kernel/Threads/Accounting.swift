@@ -13,6 +13,10 @@ public struct ProcessorTime {
     self.system = system
   }
   public static func + (a: Self, b: Self) -> Self { .init(user: a.user + b.user, system: a.system + b.system) }
+  /// Of a later and an earlier reading. Rounding may move a nanosecond from one part to the other in between.
+  public static func - (a: Self, b: Self) -> Self {
+    .init(user: a.user - min(a.user, b.user), system: a.system - min(a.system, b.system))
+  }
   public static func += (a: inout Self, b: Self) { a = a + b }
 
   /// Both parts come from the same counter, but the sum was rounded at every switch.

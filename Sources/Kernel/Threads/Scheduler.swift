@@ -385,7 +385,11 @@ public enum Scheduler {
     thread.runtime &+= used
     // SAFETY: this CPU's own block; interrupts are off.
     let block = unsafe percpu_self()!
-    let ticks = unsafe block.pointee.user_ticks
+    unsafe user_time_settle()
+    let identityCalls = unsafe block.pointee.identity_count &- block.pointee.identity_booked
+    unsafe block.pointee.identity_booked &+= identityCalls
+    let inCalls = unsafe UInt64(identityCalls) * UInt64(block.pointee.identity_cost)
+    let ticks = unsafe block.pointee.user_ticks &- min(inCalls, block.pointee.user_ticks)
     unsafe block.pointee.user_ticks = 0
     thread.userTicks &+= ticks
     queue.userTicks &+= ticks

@@ -44,6 +44,20 @@ CASE(user_and_system) {
   CHECK(clock >= total - 0.002 && clock < total + 0.1);
 }
 
+// Calls that only answer a number of the caller take system time too.
+CASE(identity_calls) {
+  struct rusage a, b;
+  double end = clock_of(CLOCK_THREAD_CPUTIME_ID) + 0.5;
+  OK(getrusage(RUSAGE_SELF, &a));
+  while (clock_of(CLOCK_THREAD_CPUTIME_ID) < end)
+    for (int i = 0; i < 20000; i++) getppid();
+  OK(getrusage(RUSAGE_SELF, &b));
+  double user = of(b.ru_utime) - of(a.ru_utime), system = of(b.ru_stime) - of(a.ru_stime);
+  printf("getppid: %.3f user, %.3f system\n", user, system);
+  CHECK(user > 0.02 && system > 0.1);
+  CHECK(user + system > 0.48 && user + system < 0.7);
+}
+
 CASE(children) {
   struct tms before, between, after;
   times(&before);

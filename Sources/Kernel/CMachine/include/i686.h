@@ -44,7 +44,9 @@ struct percpu {
     void *idle_thread;         // 24
     uint32_t online;           // 28
     uint32_t active_pdpt;      // 32: physical address of the loaded PDPT
-    uint32_t inside_call;      // 36: whether the running user thread is in the kernel
+    // 36: whether the running user thread is in the kernel: 1 in a call whose time is measured, 2 in an identity call
+    // (ENTER_CALL in traps.S), 3 in one that is measured for the others.
+    uint32_t inside_call;
     uint32_t panic_eip, panic_ebp; // 40, 44: where this CPU was when a panic stopped it
     uint64_t user_mark;        // 48: the time stamp counter when user mode was last entered
     uint64_t user_ticks;       // 56: spent in user mode since the running thread was switched to
@@ -56,7 +58,10 @@ struct percpu {
     // interrupt handler has interrupted.
     uint32_t rank_count, rank_base;
     uint8_t ranks[20];
-    uint32_t pad[4]; // whole cache lines: CPUs write only their own
+    uint32_t identity_count;  // 560: identity calls since boot
+    uint32_t identity_booked; // those of them whose cost was taken off the user time
+    uint32_t identity_cost;   // what the fastest measured one took, in ticks
+    uint32_t pad;             // whole cache lines: CPUs write only their own
 };
 
 // The address of a linker or assembly symbol is what counts, never its content.
@@ -177,16 +182,34 @@ INLINE UNSAFE void preempt_enable_quiet(void) { ASM("decl %%fs:12" ::: "memory",
 INLINE uint32_t preempt_count(void) { uint32_t v; PERCPU_READ(12, v); return v; }
 INLINE uint32_t percpu_need_resched(void) { uint32_t v; PERCPU_READ(16, v); return v; }
 INLINE UNSAFE void percpu_set_need_resched(uint32_t v) { ASM("movl %0, %%fs:16" ::"r"(v) : "memory"); }
-// Time in user mode: entry adds what has passed since the way out. Interrupts are off in both. traps.S has the entry's
-// twin for system calls.
+// Time in user mode: entry adds what has passed since the way out. Interrupts are off in all of these. traps.S has the
+// entry's twin for system calls.
 INLINE UNSAFE void user_time_stop(void) {
     ASM("rdtsc\n\tsubl %%fs:48, %%eax\n\tsbbl %%fs:52, %%edx\n\taddl %%eax, %%fs:56\n\tadcl %%edx, %%fs:60" ::: "eax", "edx", "cc", "memory");
 }
 INLINE UNSAFE void user_time_start(void) {
     ASM("rdtsc\n\tmovl %%eax, %%fs:48\n\tmovl %%edx, %%fs:52" ::: "eax", "edx", "memory");
 }
+INLINE uint32_t percpu_inside_call(void) { uint32_t v; PERCPU_READ(36, v); return v; }
 INLINE UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
 INLINE UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
+// An identity call that turns out to do more (a signal, a switch) is inside the kernel from here on.
+INLINE UNSAFE void user_time_settle(void) {
+    if (percpu_inside_call() == 2) user_time_stop();
+    if (percpu_inside_call() != 0) percpu_set_inside_call(1);
+}
+// The way out of a call or a trap.
+INLINE UNSAFE void user_time_resume(void) {
+    uint32_t inside = percpu_inside_call();
+    percpu_set_inside_call(0);
+    if (inside == 2) return;
+    if (inside == 3) {
+        struct percpu *cpu = percpu_self();
+        uint64_t cost = tsc_read() - cpu->user_mark;
+        if (cpu->identity_cost == 0 || cost < cpu->identity_cost) cpu->identity_cost = (uint32_t)cost;
+    }
+    user_time_start();
+}
 
 // Memory-mapped registers: the compiler may neither merge nor drop these.
 INLINE UNSAFE uint8_t mmio_read8(uint32_t a) { return *(volatile uint8_t *)(uintptr_t)a; }
