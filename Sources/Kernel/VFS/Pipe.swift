@@ -83,18 +83,19 @@ public final class Pipe {
   func read(_ buffer: inout UserBuffer, nonBlocking: Bool) throws(Errno) -> Int {
     if buffer.count == 0 { return 0 }
     while true {
-      let (count, wasFull) = try state.withLock { state throws(Errno) in
+      // The end is seen together with the emptiness: a writer may come and go right behind the lock.
+      let (count, wasFull, ended) = try state.withLock { state throws(Errno) in
         let capacity = state.frames.count * pageSize
         let full = Int(state.head &- state.tail) > capacity - Self.atomicSize
         let count = try take(&state, &buffer)
         if count > 0 { publish(state) }
-        return (count, full)
+        return (count, full, state.writers == 0)
       }
       if count > 0 {
         if wasFull || !writable.isEmpty { writable.wake() }
         return count
       }
-      if !hasWriters { return 0 }
+      if ended { return 0 }
       if nonBlocking { throw .wouldBlock }
       do throws(Errno) {
         let _: Bool = try readable.wait(reason: "pipe read") { available > 0 || !hasWriters ? true : nil }
@@ -196,8 +197,9 @@ public final class Pipe {
     var events: PollEvents = []
     if reads {
       table?.add(readable)
+      let ended = !hasWriters  // before the level: what the last writer left is seen with its end
       if available > 0 { events.formUnion([.readable, .normalRead]) }
-      if !hasWriters { events.insert(.hangUp) }
+      if ended { events.insert(.hangUp) }
     }
     if writes {
       table?.add(writable)

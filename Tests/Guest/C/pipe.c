@@ -1,5 +1,7 @@
 // Pipes.
 #include "test.h"
+#include <poll.h>
+#include <pthread.h>
 
 // A reader of an empty pipe blocks until there is something; a closed pipe ends it.
 CASE(reader_blocks) {
@@ -92,4 +94,37 @@ CASE(non_blocking) {
   EQUAL(errno, EAGAIN);
   EQUAL(total, 65536);
   EQUAL(OK(fcntl(ends[0], F_GETFD)), FD_CLOEXEC);
+}
+
+// The last writer's bytes come before its end, however its write and its close fall between what the reader does.
+static int last_ends[2];
+static volatile int last_round;
+static void *last_writer(void *unused) {
+  for (int i = 1; i <= 20000; i++) {
+    while (last_round != i) {}
+    OK(write(last_ends[1], "x", 1));
+    OK(close(last_ends[1]));
+  }
+  return NULL;
+}
+
+CASE(last_words) {
+  pthread_t thread;
+  CHECK(!pthread_create(&thread, NULL, last_writer, NULL));
+  for (int i = 1; i <= 20000; i++) {
+    OK(pipe(last_ends));
+    int reader = last_ends[0];
+    last_round = i;
+    char byte;
+    struct pollfd poll_one = {reader, POLLIN};
+    if (i & 1) {
+      do EQUAL(poll(&poll_one, 1, -1), 1);
+      while (!poll_one.revents);
+      CHECK(poll_one.revents & POLLIN);
+    }
+    EQUAL(read(reader, &byte, 1), 1);
+    EQUAL(read(reader, &byte, 1), 0);
+    OK(close(reader));
+  }
+  pthread_join(thread, NULL);
 }

@@ -124,25 +124,33 @@ extension Shell {
   // MARK: Commands and arithmetic
 
   private func substitute(_ source: Bytes) -> Bytes {
-    guard let (reader, writer) = try? FileDescriptor.pipe(), let child = try? Process.fork() else { return [] }
-    if child == 0 {
-      isInteractive = false
-      jobs = JobTable()
-      try? reader.close()
-      try? writer.duplicate(as: 1)
+    do throws(Errno) {
+      let (reader, writer) = try FileDescriptor.pipe()
+      let child = try Process.fork()
+      if child == 0 {
+        isInteractive = false
+        jobs = JobTable()
+        try? reader.close()
+        try? writer.duplicate(as: 1)
+        try? writer.close()
+        runText(source)
+        Program.exit(status)
+      }
       try? writer.close()
-      runText(source)
-      Program.exit(status)
+      var output = try reader.readAll()
+      try? reader.close()
+      switch try Process.wait(child)?.1 {
+      case .exited(let code)?: status = code
+      case .signaled(let signal)?: status = 128 + signal
+      default: break
+      }
+      while output.last == 10 { output.removeLast() }
+      return output
+    } catch {
+      complain("command substitution", error)
+      status = 1
+      return []
     }
-    try? writer.close()
-    var output = (try? reader.readAll()) ?? []
-    try? reader.close()
-    while let found = try? Process.wait(child) {
-      if case .exited(let code) = found.1 { status = code } else if case .signaled(let signal) = found.1 { status = 128 + signal }
-      break
-    }
-    while output.last == 10 { output.removeLast() }
-    return output
   }
 
   private func arithmetic(_ text: Bytes) -> Bytes {
