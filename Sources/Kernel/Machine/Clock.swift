@@ -1,5 +1,7 @@
 import BootData
 import CMachine
+import Primitives
+import Sync
 
 /// Time from the processor's time stamp counter, in nanoseconds since boot.
 public enum Clock {
@@ -62,8 +64,41 @@ public enum Clock {
 
   /// Sets the wall clock.
   public static func setRealtime(_ nanoseconds: Int64) {
-    // SAFETY: one aligned store decides; a reader between the two halves sees a time that is off once.
+    // SAFETY: the lock makes this the only writer; a reader in the kernel between the two halves sees a time that is off once,
+    // one in user mode looks at the sequence.
+    let flags = unsafe interrupts_save()
+    writing.acquire()
     unsafe realtimeOffset = nanoseconds &- Int64(truncatingIfNeeded: monotonic)
+    store()
+    writing.release()
+    unsafe interrupts_restore(flags)
+  }
+  private static let writing = RawSpinLock()
+
+  // MARK: What user mode reads
+
+  nonisolated(unsafe) private static var page: UnsafeMutablePointer<time_page>?
+
+  /// Keeps what vdso.S reads in this frame from now on.
+  public static func publish(in frame: Frame) {
+    // SAFETY: boot; the frame is mapped for good and holds nothing else.
+    unsafe page = UnsafeMutableRawPointer(frame.checked).assumingMemoryBound(to: time_page.self)
+    store()
+  }
+
+  private static func store() {
+    guard let page = unsafe page else { return }
+    let sequence = unsafe page.pointee.sequence
+    unsafe atomic_store(&page.pointee.sequence, sequence &+ 1)
+    unsafe page.pointee.multiplier = multiplier
+    unsafe page.pointee.boot_ticks = bootTicks
+    unsafe page.pointee.realtime_offset = realtimeOffset
+    unsafe atomic_store(&page.pointee.sequence, sequence &+ 2)
+  }
+
+  /// Brings the tick count up to date: hundredths of a second since boot.
+  public static func tick(_ now: UInt64) {
+    unsafe page?.pointee.tick_count = UInt32(truncatingIfNeeded: now / 10_000_000)
   }
 
   /// Nanoseconds since 1970-01-01 UTC.

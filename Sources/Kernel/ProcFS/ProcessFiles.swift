@@ -157,8 +157,9 @@ enum ProcessFiles {
       if let path = area.backing?.path?.text(root: root) {
         text.add("                  ")
         text.add(path)
-      } else if area.stack {
-        text.add("                  [stack]")
+      } else if area.kind != .ordinary {
+        text.add(
+          area.kind == .stack ? "                  [stack]" : area.kind == .vdso ? "                  [vdso]" : "                  [vvar]")
       } else if area.backing == nil, area.start >= heap.pageDown, area.start < heap &+ 0x100_0000, area.start <= heap &+ 4096 {
         text.add("                  [heap]")
       }

@@ -79,7 +79,7 @@ public final class AddressSpace {
     guard let area = state.areas.findOrNext(address) else { throw .segmentation(mapped: false) }
     if area.start <= address { return area }
     // Below a stack: grow it if the limit and the guard gap allow.
-    guard area.stack, area.end - address.pageDown <= state.stackLimit,
+    guard area.kind == .stack, area.end - address.pageDown <= state.stackLimit,
       !state.areas.overlaps((address.pageDown &- 0x10_0000)..<area.start)
     else { throw .segmentation(mapped: false) }
     state.areas.grow(stackAt: area.start, to: address.pageDown)
@@ -91,6 +91,17 @@ public final class AddressSpace {
     let entry = table.entry(page)
     if entry & PageBits.present != 0 {
       if write, entry & PageBits.writable == 0 { try makeWritable(area, page, entry) }
+      return
+    }
+    if let shared = VDSO.frame(area.kind) {
+      if write {
+        let copy = try PageCache.allocate()
+        copy.copy(from: shared)
+        try mapOrRelease(page, copy, writable: true, area)
+      } else {
+        Frames.retain(shared)
+        try mapOrRelease(page, shared, writable: false, area, copyOnWrite: true)
+      }
       return
     }
     guard let inode = area.backing?.inode else {
@@ -170,6 +181,13 @@ public final class AddressSpace {
     state.withLock { state in
       remove(&state, area.range)
       state.areas.insert(area)
+    }
+  }
+
+  /// Adds an area unless something is in its place.
+  func mapIfFree(_ area: Area<MappedFile>) {
+    state.withLock { state in
+      if !state.areas.overlaps(area.range) { state.areas.insert(area) }
     }
   }
 

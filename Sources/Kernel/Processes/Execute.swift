@@ -159,14 +159,14 @@ public struct Execution {
   private func buildStack(_ space: AddressSpace, _ image: ELFImage, _ loaded: Loaded, _ interpreterBase: UInt32) throws(Errno)
     -> UInt32
   {
-    let top = 0xBFFF_F000 &- (Random.next() & 0x7FF) << 12
+    let top = VDSO.timeAddress &- 0x1000 &- (Random.next() & 0x7FF) << 12
     let limit = process.limits.withLock { $0[3].soft }
     space.state.withLock {
       $0.stackLimit = UInt32(clamping: min(limit, 0x4000_0000))
       $0.mmapTop = 0xB7F0_0000 &- (Random.next() & 0xFFF) << 12
     }
     space.map(
-      Area(start: top - 0x21000, end: top, readable: true, writable: true, executable: image.executableStack, stack: true))
+      Area(start: top - 0x21000, end: top, readable: true, writable: true, executable: image.executableStack, kind: .stack))
     var writer = StackWriter(space: space, position: top)
     writer.put(bytes: [0, 0, 0, 0])
     let execName = writer.put(string: name)
@@ -182,14 +182,14 @@ public struct Execution {
     let random = writer.put(bytes: Random.bytes(16))
     let who = process.who
     let auxiliary: [(UInt32, UInt32)] = [
-      (32, VDSO.entry), (33, VDSO.base), (16, Processors.features), (6, 4096), (17, 100), (3, image.headersAddress &+ loaded.bias), (4, 32),
+      (32, VDSO.entry), (33, VDSO.address), (16, Processors.features), (6, 4096), (17, 100), (3, image.headersAddress &+ loaded.bias),
+      (4, 32),
       (5, UInt32(image.headerCount)), (7, interpreterBase), (8, 0), (9, loaded.entry), (11, who.uid), (12, who.euid),
       (13, who.gid), (14, who.egid), (23, 0), (25, random), (31, execName), (15, platform), (51, 2048), (0, 0),
     ]
-    let used = auxiliary.filter { ($0.0 != 32 && $0.0 != 33) || $0.1 != 0 }
-    let words = used.count * 2 + environmentPointers.count + 1 + argumentPointers.count + 1 + 1
+    let words = auxiliary.count * 2 + environmentPointers.count + 1 + argumentPointers.count + 1 + 1
     writer.align(words: words)
-    for (type, value) in used.reversed() {
+    for (type, value) in auxiliary.reversed() {
       writer.put(word: value)
       writer.put(word: type)
     }

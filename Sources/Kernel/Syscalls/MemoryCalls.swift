@@ -53,7 +53,7 @@ extension Call {
     space.map(
       Area(
         start: start, end: start + size, readable: protection & 1 != 0, writable: protection & 2 != 0,
-        executable: protection & 4 != 0, shared: shared, stack: flags & 0x100 != 0, backing: backing,
+        executable: protection & 4 != 0, shared: shared, kind: flags & 0x100 != 0 ? .stack : .ordinary, backing: backing,
         pageOffset: flags & 0x20 == 0 ? page : 0))
     if flags & 0x8000 != 0 { populate(space, start, size, write: protection & 2 != 0) }
     return start

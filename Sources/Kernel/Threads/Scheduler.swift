@@ -402,6 +402,7 @@ public enum Scheduler {
     next.switches &+= 1
     switchCount.wrappingAdd(1, ordering: .relaxed)
     let queue = queue(next.cpu)
+    if previous === queue.idle { Clock.tick(now) }
     if next !== queue.idle, queue.armed > now + slice { arm(queue, at: now + slice, now: now) }
   }
 
@@ -479,6 +480,7 @@ public enum Scheduler {
     let queue = queue(Processors.current)
     queue.armed = .max
     let now = Clock.monotonic
+    Clock.tick(now)
     while true {
       queue.timerLock.acquire()
       let timer = queue.timers.popExpired(now: now)

@@ -60,8 +60,17 @@ struct percpu {
     uint8_t ranks[20];
     uint32_t identity_count;  // 560: identity calls since boot
     uint32_t identity_booked; // those of them whose cost was taken off the user time
-    uint32_t identity_cost;   // what the fastest measured one took, in ticks
+    uint32_t identity_cost;   // what the measured ones took lately, in ticks
     uint32_t pad;             // whole cache lines: CPUs write only their own
+};
+
+// What user mode reads of the time (vdso.S). `sequence` is odd while the kernel writes.
+struct time_page {
+    uint32_t tick_count;       // 0: hundredths of a second since boot
+    uint32_t sequence;         // 4
+    uint32_t multiplier, pad;  // 8: nanoseconds << 22 a tick of the time stamp counter
+    uint64_t boot_ticks;       // 16: the counter at boot
+    int64_t realtime_offset;   // 24: nanoseconds from boot's clock to the wall clock's
 };
 
 // The address of a linker or assembly symbol is what counts, never its content.
@@ -71,6 +80,8 @@ extern struct symbol kernel_image_start SHARED, kernel_text_start SHARED, kernel
 extern struct symbol kernel_rodata_end SHARED, kernel_image_end SHARED;
 extern struct symbol boot_stack_top SHARED, ap_trampoline_start SHARED, ap_trampoline_end SHARED, ap_trampoline_args SHARED;
 extern struct symbol trap_stubs SHARED, int80_entry SHARED, sysenter_entry SHARED, double_fault_entry SHARED;
+extern struct symbol vdso_image SHARED, vdso_image_end SHARED, vdso_vsyscall SHARED, vdso_landing SHARED;
+extern struct symbol vdso_sigreturn SHARED, vdso_rt_sigreturn SHARED;
 extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
 extern struct symbol user_access_start SHARED, user_access_end SHARED, user_access_fault SHARED;
 extern struct symbol return_fault_start SHARED, return_fault_end SHARED;
@@ -205,8 +216,10 @@ INLINE UNSAFE void user_time_resume(void) {
     if (inside == 2) return;
     if (inside == 3) {
         struct percpu *cpu = percpu_self();
-        uint64_t cost = tsc_read() - cpu->user_mark;
-        if (cpu->identity_cost == 0 || cost < cpu->identity_cost) cpu->identity_cost = (uint32_t)cost;
+        uint64_t cost = tsc_read() - cpu->user_mark, known = cpu->identity_cost;
+        if (known == 0) known = cost;
+        if (cost > known * 4) cost = known * 4; // an interrupt came in between
+        cpu->identity_cost = (uint32_t)((known * 7 + cost) / 8);
     }
     user_time_start();
 }

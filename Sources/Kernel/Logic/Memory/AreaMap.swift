@@ -1,3 +1,12 @@
+/// What is special about an area.
+public enum AreaKind: UInt8, Sendable {
+  case ordinary
+  /// Grows downwards on a fault below it.
+  case stack
+  /// The kernel's code for user mode, and the time it reads.
+  case vdso, time
+}
+
 /// A range of user addresses with one protection and one backing.
 public struct Area<Backing: AnyObject> {
   public var start: UInt32
@@ -10,8 +19,7 @@ public struct Area<Backing: AnyObject> {
   public var shared: Bool
   /// Was writable at some time: it may hold private copies of backing pages.
   public var hasBeenWritable: Bool
-  /// Grows downwards on a fault below it.
-  public var stack: Bool
+  public var kind: AreaKind
   /// Nil for anonymous memory.
   public var backing: Backing?
   /// Page of the backing object at `start`.
@@ -19,7 +27,7 @@ public struct Area<Backing: AnyObject> {
 
   public init(
     start: UInt32, end: UInt32, readable: Bool, writable: Bool, executable: Bool, shared: Bool = false,
-    stack: Bool = false, backing: Backing? = nil, pageOffset: UInt32 = 0
+    kind: AreaKind = .ordinary, backing: Backing? = nil, pageOffset: UInt32 = 0
   ) {
     self.start = start
     self.end = end
@@ -28,7 +36,7 @@ public struct Area<Backing: AnyObject> {
     self.executable = executable
     self.shared = shared
     hasBeenWritable = writable
-    self.stack = stack
+    self.kind = kind
     self.backing = backing
     self.pageOffset = pageOffset
   }
@@ -49,7 +57,7 @@ public struct Area<Backing: AnyObject> {
   /// Whether `next` continues this area, so that the two can be one.
   func continues(into next: Area) -> Bool {
     end == next.start && readable == next.readable && writable == next.writable && executable == next.executable
-      && shared == next.shared && hasBeenWritable == next.hasBeenWritable && stack == next.stack && backing === next.backing
+      && shared == next.shared && hasBeenWritable == next.hasBeenWritable && kind == next.kind && backing === next.backing
       && (backing == nil || pageOffset &+ (end - start) >> 12 == next.pageOffset)
   }
 }
