@@ -44,11 +44,22 @@ public enum UserMemory {
     if left != 0 { throw .badAddress }
   }
 
-  /// Copies the first `count` words out.
-  public static func write(words: [UInt32], count: Int, to address: UInt32) throws(Errno) {
-    guard isUser(address, count * 4) else { throw .badAddress }
-    let span = words.span.extracting(0..<count)
-    let left = unsafe span.withUnsafeBytes { unsafe user_copy(mutablePointer(address), $0.baseAddress, UInt32(count * 4)) }
+  /// Copies some of an array's words in.
+  public static func read(_ address: UInt32, words: inout [UInt32], _ range: Range<Int>) throws(Errno) {
+    guard isUser(address, range.count * 4) else { throw .badAddress }
+    precondition(range.lowerBound >= 0 && range.upperBound <= words.count)
+    // SAFETY: both ranges are checked above; a fault in the copy ends it early.
+    let left = unsafe words.withUnsafeMutableBytes {
+      unsafe user_copy($0.baseAddress.map { unsafe $0 + range.lowerBound * 4 }, pointer(address), UInt32(range.count * 4))
+    }
+    if left != 0 { throw .badAddress }
+  }
+
+  /// Copies some of an array's words out.
+  public static func write(words: [UInt32], _ range: Range<Int>, to address: UInt32) throws(Errno) {
+    guard isUser(address, range.count * 4) else { throw .badAddress }
+    let span = words.span.extracting(range)
+    let left = unsafe span.withUnsafeBytes { unsafe user_copy(mutablePointer(address), $0.baseAddress, UInt32($0.count)) }
     if left != 0 { throw .badAddress }
   }
 

@@ -355,7 +355,7 @@ extension Call {
       return next
     }
     if tooSmall { throw .invalidArgument }
-    try UserMemory.write(words: words, count: used, to: b)
+    try UserMemory.write(words: words, 0..<used, to: b)
     return UInt32(result: used * 4)
   }
 

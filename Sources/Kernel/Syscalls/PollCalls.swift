@@ -31,42 +31,40 @@ extension Call {
     return count
   }
 
-  /// `struct pollfd`: descriptor, events, revents; 8 bytes.
+  /// `struct pollfd` is two words here: the descriptor, and events below revents.
   func poll(timeout: UInt64?) throws(Errno) -> UInt32 {
     guard b <= 65536 else { throw .invalidArgument }  // a `Int` is 32 bits wide: compare before converting
     let count = Int(b)
     guard count <= process.limits.withLock({ $0[7].soft }) else { throw .invalidArgument }
-    var buffer = UserBuffer(a, count * 8)
-    var records = try buffer.takeBytes(limit: count * 8)
-    let files = descriptions(records, count)
-    var out = records.mutableSpan
+    var records = [UInt32](repeating: 0, count: count * 2)
+    try UserMemory.read(a, words: &records, 0..<count * 2)
+    let files = openFiles(records, count)
     let ready = try pollLoop(timeout) { table in
+      var out = records.mutableSpan
       var ready = 0
       for index in 0..<count {
-        let wanted = UInt32(out[index * 8 + 4]) | UInt32(out[index * 8 + 5]) << 8
+        let wanted = out[index * 2 + 1] & 0xFFFF
         var events: UInt32 = 0
         if let file = files[index] {
-          events = file.file.poll(table).rawValue & (wanted | 0x18)
-        } else if out[index * 8 + 3] & 0x80 == 0 {
+          events = file.poll(table).rawValue & (wanted | 0x18)
+        } else if out[index * 2] < 0x8000_0000 {
           events = PollEvents.invalid.rawValue
         }
-        out[index * 8 + 6] = UInt8(truncatingIfNeeded: events)
-        out[index * 8 + 7] = UInt8(truncatingIfNeeded: events >> 8)
+        out[index * 2 + 1] = wanted | events << 16
         if events != 0 { ready += 1 }
       }
       return ready
     }
-    try UserMemory.write(records.span, to: a)
+    try UserMemory.write(words: records, 0..<count * 2, to: a)
     return UInt32(result: ready)
   }
 
   /// The open files of all records in one look at the table; nil for negative and unused numbers.
-  private func descriptions(_ records: [UInt8], _ count: Int) -> [FileDescription?] {
-    var files: [FileDescription?] = []
+  private func openFiles(_ records: [UInt32], _ count: Int) -> [(any OpenFile)?] {
+    var files: [(any OpenFile)?] = []
     files.reserveCapacity(count)
-    let bytes = records.span
     process.descriptors.withLock { table in
-      for index in 0..<count { files.append(table[Int32(bitPattern: bytes.u32(index * 8) ?? .max)]) }
+      for index in 0..<count { files.append(table[Int32(bitPattern: records[index * 2])]?.file) }
     }
     return files
   }
@@ -131,50 +129,66 @@ extension Call {
     let words = (count + 31) / 32
     // The three sets one behind the other, as asked and as answered.
     var sets = [UInt32](repeating: 0, count: words * 3)
-    for (kind, address) in [read, write, except].enumerated() where address != 0 {
-      for word in 0..<words { sets[kind * words + word] = try UserMemory.read32(address &+ UInt32(word) * 4) }
+    let addresses: InlineArray<3, UInt32> = [read, write, except]
+    for kind in 0..<3 where addresses[kind] != 0 {
+      try UserMemory.read(addresses[kind], words: &sets, kind * words..<(kind + 1) * words)
     }
-    let entries = try selected(sets, words, count)
+    let files = try selected(sets, words, count)
     var results = sets
-    let masks: [UInt32] = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
+    // What makes a file count as readable, writable and exceptional. SPEC: select(2).
+    let masks: InlineArray<3, UInt32> = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
     let ready = try pollLoop(timeout) { table in
-      for index in results.indices { results[index] = 0 }
+      let asked = sets.span
+      var answers = results.mutableSpan
+      for index in answers.indices { answers[index] = 0 }
       var ready = 0
-      for entry in entries {
-        let events = entry.file.file.poll(table).rawValue
-        let bit = UInt32(1) << UInt32(entry.number & 31)
+      var index = 0
+      forEachSelected(sets, words, count) { number in
+        let events = files[index].poll(table).rawValue
+        index += 1
+        let bit = UInt32(1) << UInt32(number & 31)
         for kind in 0..<3 where events & masks[kind] != 0 {
-          let word = kind * words + entry.number / 32
-          if sets[word] & bit != 0 {
-            results[word] |= bit
+          let word = kind * words + number / 32
+          if asked[word] & bit != 0 {
+            answers[word] |= bit
             ready += 1
           }
         }
       }
       return ready
     }
-    for (kind, address) in [read, write, except].enumerated() where address != 0 {
-      for word in 0..<words { try UserMemory.write32(results[kind * words + word], to: address &+ UInt32(word) * 4) }
+    for kind in 0..<3 where addresses[kind] != 0 {
+      try UserMemory.write(words: results, kind * words..<(kind + 1) * words, to: addresses[kind])
     }
     return UInt32(result: ready)
   }
 
-  /// The files that some set names. Throws `badFileDescriptor` for a number that is not open.
-  private func selected(_ sets: [UInt32], _ words: Int, _ count: Int) throws(Errno) -> [(number: Int, file: FileDescription)] {
-    try process.descriptors.withLock { table throws(Errno) in
-      var entries: [(number: Int, file: FileDescription)] = []
-      for word in 0..<words {
-        var bits = sets[word] | sets[words + word] | sets[2 * words + word]
-        while bits != 0 {
-          let number = word * 32 + bits.trailingZeroBitCount
-          bits &= bits - 1
-          if number >= count { break }
-          guard let file = table[Int32(number)] else { throw .badFileDescriptor }
-          entries.append((number, file))
-        }
+  /// Calls `body` with every number that some set names, in order.
+  private func forEachSelected<Failure: Error>(
+    _ sets: [UInt32], _ words: Int, _ count: Int, _ body: (Int) throws(Failure) -> Void
+  ) throws(Failure) {
+    for word in 0..<words {
+      var bits = sets[word] | sets[words + word] | sets[2 * words + word]
+      while bits != 0 {
+        let number = word * 32 + bits.trailingZeroBitCount
+        bits &= bits - 1
+        if number >= count { break }
+        try body(number)
       }
-      return entries
     }
+  }
+
+  /// The files that some set names. Throws `badFileDescriptor` for a number that is not open.
+  private func selected(_ sets: [UInt32], _ words: Int, _ count: Int) throws(Errno) -> [any OpenFile] {
+    var files: [any OpenFile] = []
+    files.reserveCapacity(sets.reduce(0) { $0 + $1.nonzeroBitCount })
+    try process.descriptors.withLock { table throws(Errno) in
+      try forEachSelected(sets, words, count) { number throws(Errno) in
+        guard let description = table[Int32(number)] else { throw .badFileDescriptor }
+        files.append(description.file)
+      }
+    }
+    return files
   }
 
   // MARK: epoll
