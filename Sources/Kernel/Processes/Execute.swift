@@ -205,6 +205,7 @@ public struct Execution {
   /// The point of no return.
   private func commit(_ space: AddressSpace, stack: UInt32, entry: UInt32, _ inode: Inode, _ frame: UserFrame) throws(Errno) {
     try VDSO.map(into: space)
+    Futex.releaseRobustList(of: task)
     killOtherThreads()
     applySetID(inode)
     let old = process.replaceSpace(space)
@@ -226,7 +227,6 @@ public struct Execution {
     ProcessTable.shared.withTree { process.tree.hasExecuted = true }
     task.alternateStack = (0, 0)
     task.clearChildID = 0
-    task.robustList = 0
     task.parentDeathSignal = 0
     process.deleteTimers()
     task.resetMachineState()

@@ -25,7 +25,12 @@ public enum Futex {
     }
   }
   private static let table = BootCell<Buckets>()
-  final class Buckets { let list: [SpinLock<[Waiter], LeafFutexRank>] = (0..<64).map { _ in SpinLock([]) } }
+  final class Buckets {
+    let list: [SpinLock<[Waiter], LeafFutexRank>] = (0..<64).map { _ in SpinLock([]) }
+    /// Held while waiters are on no list because they change it.
+    let moving = SpinLock<Void, MovingRank>(())
+  }
+  public struct MovingRank: LockRank { public static let level: UInt8 = 77 }
   public struct LeafFutexRank: LockRank { public static let level: UInt8 = 78 }
   public static func start() { table.set(Buckets()) }
 
@@ -45,30 +50,36 @@ public enum Futex {
     table.value.list[Int((key.object ^ key.address >> 2) & 63)]
   }
 
-  /// Sleeps while the word holds `expected`. Throws `wouldBlock`, `timedOut`, `interrupted`.
+  /// Sleeps while the word holds `expected`. Throws `wouldBlock`, `timedOut`, `interrupted`. Who was woken has succeeded,
+  /// whatever else has happened: the wake was meant for one waiter and is not lost.
   public static func wait(_ address: UInt32, expected: UInt32, bits: UInt32, deadline: UInt64?, in process: Process)
     throws(Errno)
   {
     let waiter = Waiter(try key(address, in: process), bits: bits)
-    let bucket = bucket(waiter.key)
-    bucket.withLock { $0.append(waiter) }
-    defer { Futex.remove(waiter) }
-    if try UserMemory.read32(address) != expected { throw .wouldBlock }
-    let queue = WaitQueue()
-    let _: Bool = try queue.wait(deadline: deadline, reason: "futex") {
-      waiter.woken.load(ordering: .acquiring) ? true : nil
+    bucket(waiter.key).withLock { $0.append(waiter) }
+    do throws(Errno) {
+      if try UserMemory.read32(address) != expected { throw .wouldBlock }
+      let queue = WaitQueue()
+      let _: Bool = try queue.wait(deadline: deadline, reason: "futex") {
+        waiter.woken.load(ordering: .acquiring) ? true : nil
+      }
+    } catch {
+      if remove(waiter) { throw error }
     }
   }
 
-  private static func remove(_ waiter: Waiter) {
+  /// Takes a waiter off its list; false if it was woken instead.
+  private static func remove(_ waiter: Waiter) -> Bool {
     while true {
-      let key = waiter.key
-      let done = bucket(key).withLock { list in
-        if waiter.key != key { return false }
-        list.removeAll { $0 === waiter }
+      let removed = bucket(waiter.key).withLock { list in
+        guard let index = list.firstIndex(where: { $0 === waiter }) else { return false }
+        list.remove(at: index)
         return true
       }
-      if done { return }
+      if removed { return true }
+      if waiter.woken.load(ordering: .acquiring) { return false }
+      // On its way from one list to the other.
+      table.value.moving.withLock { _ in }
     }
   }
 
@@ -81,16 +92,15 @@ public enum Futex {
       var index = 0
       while index < list.count, woken.count < count {
         if list[index].key == key, list[index].bits & bits != 0 {
-          woken.append(list.remove(at: index))
+          let waiter = list.remove(at: index)
+          waiter.woken.store(true, ordering: .releasing)
+          woken.append(waiter)
         } else {
           index += 1
         }
       }
     }
-    for waiter in woken {
-      waiter.woken.store(true, ordering: .releasing)
-      waiter.notify()
-    }
+    for waiter in woken { waiter.notify() }
     return woken.count
   }
 
@@ -102,20 +112,64 @@ public enum Futex {
     let from = try key(address, in: process)
     let destination = try key(target, in: process)
     let woken = wake(address, count, in: process)
-    var moved: [Waiter] = []
-    bucket(from).withLock { list in
-      var index = 0
-      while index < list.count, moved.count < move {
-        if list[index].key == from {
-          let waiter = list.remove(at: index)
-          waiter.key = destination
-          moved.append(waiter)
-        } else {
-          index += 1
+    let moved = table.value.moving.withLock { _ in
+      var moved: [Waiter] = []
+      bucket(from).withLock { list in
+        var index = 0
+        while index < list.count, moved.count < move {
+          if list[index].key == from {
+            let waiter = list.remove(at: index)
+            waiter.key = destination
+            moved.append(waiter)
+          } else {
+            index += 1
+          }
         }
       }
+      bucket(destination).withLock { $0 += moved }
+      return moved.count
     }
-    bucket(destination).withLock { $0 += moved }
-    return woken + moved.count
+    return woken + moved
+  }
+
+  // MARK: Robust lists
+
+  /// Marks the locks that an ending thread holds: the next owner learns that this one died. SPEC: get_robust_list(2);
+  /// Linux Documentation/locking/robust-futex-ABI.rst. The list is the program's: any of it may be wrong.
+  static func releaseRobustList(of task: Task) {
+    let head = task.robustList
+    task.robustList = 0
+    guard head != 0, let first = try? UserMemory.read32(head), let offset = try? UserMemory.read32(head &+ 4),
+      let pending = try? UserMemory.read32(head &+ 8)
+    else { return }
+    var entry = first
+    var left = 2048
+    while entry & ~1 != head, left > 0 {
+      // Read first: who gets the lock may free the entry.
+      let next = try? UserMemory.read32(entry & ~1)
+      if entry & ~1 != pending & ~1 {
+        guard (try? ownerDied(entry & ~1 &+ offset, task, isPI: entry & 1 != 0, isPending: false)) != nil else { return }
+      }
+      guard let next else { return }
+      entry = next
+      left -= 1
+    }
+    if pending & ~1 != 0 { try? ownerDied(pending & ~1 &+ offset, task, isPI: pending & 1 != 0, isPending: true) }
+  }
+
+  private static func ownerDied(_ word: UInt32, _ task: Task, isPI: Bool, isPending: Bool) throws(Errno) {
+    guard word & 3 == 0 else { throw .invalidArgument }
+    var value = try UserMemory.read32(word)
+    while true {
+      if isPending, !isPI, value == 0 {
+        wake(word, 1, in: task.process)  // it died between its unlock and its wake
+        return
+      }
+      guard value & 0x3FFF_FFFF == UInt32(bitPattern: task.id) else { return }
+      let seen = try UserMemory.exchange(word, expected: value, desired: value & 0x8000_0000 | 0x4000_0000)
+      if seen == value { break }
+      value = seen
+    }
+    if !isPI, value & 0x8000_0000 != 0 { wake(word, 1, in: task.process) }
   }
 }

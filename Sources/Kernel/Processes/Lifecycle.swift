@@ -94,6 +94,7 @@ extension Task {
   /// The end of a thread, on its own kernel stack: gives back everything but the stack.
   @inline(never) func finish() {
     let status = exitStatus ?? 0
+    Futex.releaseRobustList(of: self)
     if clearChildID != 0 {
       let address = clearChildID
       clearChildID = 0
