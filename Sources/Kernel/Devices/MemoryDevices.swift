@@ -11,20 +11,19 @@ public final class SimpleDevice: Device, OpenFile {
   public func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { self }
   public var isSeekable: Bool { true }
 
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     let count = buffer.count
     switch kind {
     case .null: return 0
     case .zero, .full:
-      try UserMemory.zero(buffer.address, count: count)
-      buffer.advance(count)
+      try buffer.putZeroes()
     case .random:
       while buffer.count > 0 { _ = try buffer.put(Random.bytes(min(buffer.count, 1024)).span) }
     }
     return count
   }
 
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
     if kind == .full { throw .noSpace }

@@ -130,7 +130,7 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
 
   // MARK: Reading and writing
 
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     if buffer.count == 0 { return 0 }
     try checkForeground(.terminalInput)
     let termios = state.withLock { $0.line.termios }
@@ -179,13 +179,13 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
     }
   }
 
-  private func take(_ buffer: inout UserBuffer) throws(Errno) -> Int {
+  private func take(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     let count = buffer.count
     let bytes = state.withLock { $0.line.read(count) }
     return try buffer.put(bytes.span)
   }
 
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
     if state.withLock({ $0.line.termios.has(local: Termios.toStop) }) { try checkForeground(.terminalOutput) }

@@ -17,7 +17,7 @@ public final class EventCounter: OpenFile {
     self.isSemaphore = isSemaphore
   }
 
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     guard buffer.count >= 8 else { throw .invalidArgument }
     let value = try changed.wait(orFail: description.isNonBlocking, reason: "eventfd read") {
       count.withLock { count -> UInt64? in
@@ -32,7 +32,7 @@ public final class EventCounter: OpenFile {
     return 8
   }
 
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
     let value = try buffer.take64()
     if value == .max { throw .invalidArgument }
     let _: Bool = try changed.wait(orFail: description.isNonBlocking, reason: "eventfd write") {

@@ -25,7 +25,7 @@ public final class SignalFile: OpenFile {
     }
   }
 
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     guard buffer.count >= Self.recordSize else { throw .invalidArgument }
     let first = try Task.currentTask.process.signalEvent.wait(orFail: description.isNonBlocking, reason: "signalfd") { take() }
     var total = 0

@@ -49,7 +49,7 @@ public final class TimerFile: OpenFile {
     if let deadline { source.start(at: deadline) }
   }
 
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     guard buffer.count >= 8 else { throw .invalidArgument }
     let count = try source.expired.wait(orFail: description.isNonBlocking, reason: "timerfd") {
       source.state.withLock { state -> UInt64? in

@@ -123,21 +123,6 @@ public enum UserMemory {
     return bytes
   }
 
-  /// Copies from a frame to user memory; the number of bytes that arrived.
-  @inlinable public static func copyOut(_ frame: Frame, offset: Int, count: Int, to address: UInt32) -> Int {
-    precondition(offset >= 0 && count >= 0 && offset + count <= pageSize)
-    guard isUser(address, count) else { return 0 }
-    // SAFETY: bounds checked on both sides.
-    return count - Int(unsafe user_copy(mutablePointer(address), frame.checked + offset, UInt32(count)))
-  }
-
-  /// Copies from user memory into a frame; the number of bytes that arrived.
-  @inlinable public static func copyIn(_ frame: Frame, offset: Int, count: Int, from address: UInt32) -> Int {
-    precondition(offset >= 0 && count >= 0 && offset + count <= pageSize)
-    guard isUser(address, count) else { return 0 }
-    return count - Int(unsafe user_copy(frame.checked + offset, pointer(address), UInt32(count)))
-  }
-
   /// Atomically replaces a user word that holds `expected`; answers what it held.
   public static func exchange(_ address: UInt32, expected: UInt32, desired: UInt32) throws(Errno) -> UInt32 {
     guard isUser(address, 4), address & 3 == 0 else { throw .badAddress }
@@ -153,75 +138,4 @@ public enum UserMemory {
     unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
   }
   static func charPointer(_ address: UInt32) -> UnsafePointer<CChar>? { unsafe UnsafePointer(bitPattern: UInt(address)) }
-}
-
-/// A range of user memory that a call reads from or writes to, consumed from the front.
-public struct UserBuffer {
-  public private(set) var address: UInt32
-  public private(set) var count: Int
-  public init(_ address: UInt32, _ count: Int) {
-    self.address = address
-    self.count = count
-  }
-
-  @inlinable public mutating func advance(_ bytes: Int) { advanceChecked(bytes) }
-  @usableFromInline mutating func advanceChecked(_ bytes: Int) {
-    precondition(bytes >= 0 && bytes <= count)
-    address &+= UInt32(bytes)
-    count -= bytes
-  }
-
-  /// Copies as much of `span` as there is room for; the number of bytes copied.
-  public mutating func put(_ span: borrowing Span<UInt8>) throws(Errno) -> Int {
-    let take = min(span.count, count)
-    if take == 0 { return 0 }
-    try UserMemory.write(span.extracting(0..<take), to: address)
-    advance(take)
-    return take
-  }
-
-  /// Copies an array's tail, as much as there is room for.
-  public mutating func put(_ bytes: [UInt8], from start: Int) throws(Errno) -> Int {
-    let span = bytes.span
-    return try put(span.extracting(start..<bytes.count))
-  }
-
-  /// Fills `span` from the buffer; the number of bytes copied.
-  public mutating func take(into span: inout MutableSpan<UInt8>) throws(Errno) -> Int {
-    let take = min(span.count, count)
-    if take == 0 { return 0 }
-    var part = span._mutatingExtracting(0..<take)
-    try UserMemory.read(address, into: &part)
-    advance(take)
-    return take
-  }
-
-  /// All the bytes, at most `limit`.
-  public mutating func takeBytes(limit: Int) throws(Errno) -> [UInt8] {
-    let wanted = min(limit, count)
-    guard UserMemory.isUser(address, wanted) else { throw .badAddress }
-    var left: UInt32 = 0
-    // SAFETY: user_copy recovers from faults; what it did not fill is not used.
-    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: wanted) { buffer, filled in
-      left = unsafe user_copy(buffer.baseAddress, UserMemory.pointer(address), UInt32(wanted))
-      filled = wanted - Int(left)
-    }
-    if left != 0 { throw .badAddress }
-    advance(wanted)
-    return bytes
-  }
-
-  /// A 64-bit number, as eventfd and its relatives read and write them. Throws `invalidArgument` without room for one.
-  public mutating func put64(_ value: UInt64) throws(Errno) {
-    guard count >= 8 else { throw .invalidArgument }
-    try UserMemory.write64(value, to: address)
-    advance(8)
-  }
-
-  public mutating func take64() throws(Errno) -> UInt64 {
-    guard count >= 8 else { throw .invalidArgument }
-    let value = try UserMemory.read64(address)
-    advance(8)
-    return value
-  }
 }

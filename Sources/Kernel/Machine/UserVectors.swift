@@ -3,17 +3,17 @@ import SystemABI
 
 /// Several ranges of user memory that a call reads from or writes to in turn, as `struct iovec[]` gives them.
 public struct UserVectors {
-  private var segments: [UserBuffer]
+  private var segments: [IOBuffer]
   private var next = 0
   /// Bytes left in all of them.
   public private(set) var count: Int
 
-  public init(_ segments: [UserBuffer]) {
+  public init(_ segments: [IOBuffer]) {
     self.segments = segments
     count = segments.reduce(0) { $0 + $1.count }
   }
 
-  public init(_ buffer: UserBuffer) {
+  public init(_ buffer: IOBuffer) {
     segments = [buffer]
     count = buffer.count
   }

@@ -44,11 +44,11 @@ public final class ProcFS: FileSystem {
       self.writer = writer
     }
     var isSeekable: Bool { true }
-    func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
       guard offset < UInt64(bytes.count) else { return 0 }
       return try buffer.put(bytes, from: Int(offset))
     }
-    func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+    func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
       guard let writer else { throw .permissionDenied }
       let count = buffer.count
       try writer(try buffer.takeBytes(limit: 4096))

@@ -111,14 +111,14 @@ open class Socket: OpenFile {
   open var available: Int { 0 }
 
   /// Who the running thread is; families that pass credentials are told by the system-call layer.
-  public final func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public final func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     var data = UserVectors(buffer)
     let message = try receive(into: &data, flags: 0, nonBlocking: description.isNonBlocking)
     for right in message.rights { right.drop() }
     return message.count
   }
 
-  public final func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+  public final func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
     var message = OutgoingMessage(
       data: UserVectors(buffer), address: nil, rights: [], credentials: CallerCredentials.current(), flags: 0)
     return (try send(&message, nonBlocking: description.isNonBlocking), 0)

@@ -39,7 +39,7 @@ extension Call {
   func setgroups16() throws(Errno) -> UInt32 {
     try requireSuperuser()
     guard a <= 65536 else { throw .invalidArgument }
-    var buffer = UserBuffer(b, Int(a) * 2)
+    var buffer = IOBuffer(b, Int(a) * 2)
     let bytes = try buffer.takeBytes(limit: Int(a) * 2)
     let span = bytes.span
     var groups: [UInt32] = []

@@ -118,17 +118,17 @@ extension Call {
   }
 
   func read() throws(Errno) -> UInt32 {
-    var buffer = UserBuffer(b, try size(c))
+    var buffer = IOBuffer(b, try size(c))
     return UInt32(result: try description(a).read(&buffer))
   }
 
   func write() throws(Errno) -> UInt32 {
-    var buffer = UserBuffer(b, try size(c))
+    var buffer = IOBuffer(b, try size(c))
     return UInt32(result: try writeOrSignal(try description(a), &buffer))
   }
 
   /// A write to a broken pipe also raises SIGPIPE. SPEC: POSIX.1-2024 write() EPIPE.
-  private func writeOrSignal(_ description: FileDescription, _ buffer: inout UserBuffer) throws(Errno) -> Int {
+  private func writeOrSignal(_ description: FileDescription, _ buffer: inout IOBuffer) throws(Errno) -> Int {
     do throws(Errno) { return try description.write(&buffer) } catch {
       if error == .brokenPipe { task.process.send(.init(.pipe), to: task) }
       throw error
@@ -136,16 +136,16 @@ extension Call {
   }
 
   /// The segments of `struct iovec[count]`. SPEC: readv(2).
-  func vectors(_ address: UInt32, _ count: UInt32) throws(Errno) -> [UserBuffer] {
+  func vectors(_ address: UInt32, _ count: UInt32) throws(Errno) -> [IOBuffer] {
     guard count <= 1024 else { throw .invalidArgument }
-    var result: [UserBuffer] = []
+    var result: [IOBuffer] = []
     var total: UInt64 = 0
     for index in 0..<count {
       let base = try UserMemory.read32(address &+ index * 8)
       let length = try UserMemory.read32(address &+ index * 8 &+ 4)
       total += UInt64(length)
       guard length <= 0x7FFF_FFFF, total <= 0x7FFF_FFFF else { throw .invalidArgument }
-      result.append(UserBuffer(base, Int(length)))
+      result.append(IOBuffer(base, Int(length)))
     }
     return result
   }
@@ -160,7 +160,7 @@ extension Call {
     return try transfer(try vectors(b, c)) { buffer throws(Errno) in try writeOrSignal(description, &buffer) }
   }
 
-  private func transfer(_ segments: [UserBuffer], _ body: (inout UserBuffer) throws(Errno) -> Int) throws(Errno) -> UInt32 {
+  func transfer(_ segments: [IOBuffer], _ body: (inout IOBuffer) throws(Errno) -> Int) throws(Errno) -> UInt32 {
     var total = 0
     for var segment in segments where segment.count > 0 {
       let wanted = segment.count
@@ -185,13 +185,13 @@ extension Call {
 
   func pread() throws(Errno) -> UInt32 {
     let description = try positional(false)
-    var buffer = UserBuffer(b, try size(c))
+    var buffer = IOBuffer(b, try size(c))
     return UInt32(result: try description.file.read(&buffer, at: long(d, e), description))
   }
 
   func pwrite() throws(Errno) -> UInt32 {
     let description = try positional(true)
-    var buffer = UserBuffer(b, try size(c))
+    var buffer = IOBuffer(b, try size(c))
     return UInt32(result: try description.file.write(&buffer, at: long(d, e), description).0)
   }
 
@@ -292,6 +292,13 @@ extension Call {
     case 0, 1030:  // F_DUPFD, F_DUPFD_CLOEXEC
       guard c < 0x10_0000 else { throw .invalidArgument }
       return UInt32(bitPattern: try process.install(description, closeOnExec: b != 0, minimum: Int(c)))
+    case 1031, 1032:  // F_SETPIPE_SZ, F_GETPIPE_SZ
+      guard let pipe = (description.file as? PipeEnd)?.pipe else { throw .badFileDescriptor }
+      if b == 1032 { return UInt32(pipe.capacity) }
+      guard c <= 0x7FFF_FFFF else { throw .invalidArgument }
+      if c > 1 << 20 { try requireSuperuser() }
+      guard c <= 1 << 24 else { throw .noMemory }
+      return UInt32(try pipe.resize(to: Int(c)))
     case 1: return process.descriptors.withLock { $0.isCloseOnExec(number) } ? 1 : 0
     case 2:
       let close = c & 1 != 0
@@ -303,7 +310,6 @@ extension Call {
       description.flags = description.flags & ~settable | c & settable
       return 0
     case 5, 6, 7, 12, 13, 14, 36, 37, 38: return try recordLock(description, b, c)
-    case 1032: return 65536  // F_GETPIPE_SZ
     default: throw .invalidArgument
     }
   }

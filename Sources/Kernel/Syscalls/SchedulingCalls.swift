@@ -77,7 +77,7 @@ extension Call {
     let thread = try thread(a)
     try checkOwner(thread)
     guard b > 0 else { throw .invalidArgument }
-    var buffer = UserBuffer(c, Int(min(b, 4)))
+    var buffer = IOBuffer(c, Int(min(b, 4)))
     let bytes = try buffer.takeBytes(limit: 4)
     var mask: UInt32 = 0
     for (index, byte) in bytes.enumerated() { mask |= UInt32(byte) << UInt32(index * 8) }

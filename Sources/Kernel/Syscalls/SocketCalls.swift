@@ -59,7 +59,7 @@ extension Call {
 
   private func socketAddress(_ address: UInt32, _ length: UInt32) throws(Errno) -> [UInt8] {
     guard length <= 128 else { throw .invalidArgument }
-    var buffer = UserBuffer(address, Int(length))
+    var buffer = IOBuffer(address, Int(length))
     return try buffer.takeBytes(limit: 128)
   }
 
@@ -136,7 +136,7 @@ extension Call {
   {
     let (socket, description) = try socketFile(number)
     var message = OutgoingMessage(
-      data: UserVectors(UserBuffer(data, try size(count))), address: address == 0 ? nil : try socketAddress(address, length), rights: [],
+      data: UserVectors(IOBuffer(data, try size(count))), address: address == 0 ? nil : try socketAddress(address, length), rights: [],
       credentials: CallerCredentials.current(), flags: flags)
     return try send(socket, description, &message)
   }
@@ -145,7 +145,7 @@ extension Call {
     -> UInt32
   {
     let (socket, description) = try socketFile(number)
-    var vectors = UserVectors(UserBuffer(data, try size(count)))
+    var vectors = UserVectors(IOBuffer(data, try size(count)))
     let message = try socket.receive(into: &vectors, flags: flags, nonBlocking: isNonBlocking(description, flags))
     for right in message.rights { right.drop() }
     if address != 0 { try putAddress(message.address, to: address, length: length) }
@@ -180,7 +180,7 @@ extension Call {
   /// Control messages: `struct cmsghdr` is length, level, type. SPEC: cmsg(3), unix(7).
   private func readControl(_ header: Header, into message: inout OutgoingMessage) throws(Errno) {
     guard header.controlLength <= 20480 else { throw .invalidArgument }
-    var buffer = UserBuffer(header.control, Int(header.controlLength))
+    var buffer = IOBuffer(header.control, Int(header.controlLength))
     let bytes = try buffer.takeBytes(limit: 20480)
     let span = bytes.span
     var at = 0

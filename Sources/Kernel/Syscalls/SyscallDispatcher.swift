@@ -94,6 +94,12 @@ public enum SyscallDispatcher {
     case .writev: try call.writeVector()
     case .pread64: try call.pread()
     case .pwrite64: try call.pwrite()
+    case .sendfile: try call.sendfile(wide: false)
+    case .sendfile64: try call.sendfile(wide: true)
+    case .copyFileRange: try call.copyFileRange()
+    case .splice: try call.splice()
+    case .tee: try call.tee()
+    case .vmsplice: try call.vmsplice()
     case .preadv: try call.preadVector(write: false)
     case .pwritev: try call.preadVector(write: true)
     case .lseek: try call.lseek()
@@ -316,14 +322,14 @@ public enum SyscallDispatcher {
       throw .noFunction
     // Waiting for their subsystem.
     case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff, .setdomainname, .adjtimex,
-      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .sendfile, .setfsuid32,
-      .setfsgid32, .pivotRoot, .sendfile64, .getThreadArea, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
+      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .setfsuid32,
+      .setfsgid32, .pivotRoot, .getThreadArea, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
       .lookupDcookie, .remapFilePages, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
       .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
-      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare, .splice, .syncFileRange,
-      .tee, .vmsplice, .movePages, .fallocate, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
+      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare, .syncFileRange,
+      .movePages, .fallocate, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .clockAdjtime, .setns, .processVmReadv, .processVmWritev, .kcmp, .finitModule,
-      .seccomp, .bpf, .userfaultfd, .copyFileRange, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
+      .seccomp, .bpf, .userfaultfd, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .ioPgetevents, .rseq, .clockAdjtime64, .ioPgeteventsTime64, .mqTimedsendTime64,
       .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2, .pidfdGetfd, .processMadvise, .mountSetattr,

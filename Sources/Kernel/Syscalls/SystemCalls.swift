@@ -82,7 +82,7 @@ extension Call {
   func sethostname() throws(Errno) -> UInt32 {
     try requireSuperuser()
     guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
-    var buffer = UserBuffer(a, Int(b))
+    var buffer = IOBuffer(a, Int(b))
     SystemName.set(try buffer.takeBytes(limit: 64))
     return 0
   }

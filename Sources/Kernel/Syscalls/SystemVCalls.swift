@@ -195,7 +195,7 @@ extension Call {
     var operations: [SemaphoreOperation] = []
     for index in 0..<count {
       let first = try UserMemory.read32(address &+ index * 6)
-      var rest = UserBuffer(address &+ index * 6 &+ 4, 2)
+      var rest = IOBuffer(address &+ index * 6 &+ 4, 2)
       let flags = try rest.takeBytes(limit: 2)
       operations.append(
         SemaphoreOperation(
@@ -256,7 +256,7 @@ extension Call {
       try UserMemory.write(bytes.span, to: argument)
       return 0
     case 17:
-      var buffer = UserBuffer(argument, semaphores.count * 2)
+      var buffer = IOBuffer(argument, semaphores.count * 2)
       let bytes = try buffer.takeBytes(limit: semaphores.count * 2)
       let span = bytes.span
       try set.set(nil, semaphores.indices.map { Int32(span.u16($0 * 2) ?? 0) }, process.id)
@@ -314,7 +314,7 @@ extension Call {
     guard type >= 1 else { throw .invalidArgument }
     let queue = try queue(id)
     try queue.state.withLock { $0.permissions }.check(2, process.who)
-    var buffer = UserBuffer(address &+ 4, Int(count))
+    var buffer = IOBuffer(address &+ 4, Int(count))
     let bytes = try buffer.takeBytes(limit: Int(count))
     try queue.send(.init(type: type, bytes: bytes), noWait: flags & IPCFlags.noWait != 0, sender: process.id)
     return 0

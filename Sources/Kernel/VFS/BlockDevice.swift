@@ -65,15 +65,15 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public func statistics() -> FileSystemStatistics { FileSystemStatistics(magic: 0x6264_6576) }
 
   public func open(_ node: Inode, flags: UInt32) throws(Errno) -> any OpenFile { self }
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     try inode.read(&buffer, at: offset)
   }
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
     let room = inode.size > offset ? inode.size - offset : 0
     if room == 0 { throw .noSpace }
-    var part = UserBuffer(buffer.address, Int(min(UInt64(buffer.count), room)))
+    var part = buffer.prefix(Int(min(UInt64(buffer.count), room)))
     return try inode.write(&part, at: offset, append: false)
   }
   /// BLKGETSIZE64, BLKGETSIZE, BLKSSZGET, BLKFLSBUF.

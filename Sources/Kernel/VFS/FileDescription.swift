@@ -7,9 +7,9 @@ import Threads
 /// What an open file does. Reads and writes may sleep and copy to or from user memory.
 public protocol OpenFile: AnyObject {
   /// Reads at `offset` (streams ignore it); 0 at the end.
-  func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int
+  func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int
   /// Writes; answers the count and the offset behind it.
-  func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64)
+  func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64)
   /// What is possible now; registers `table`'s waiter for changes when given.
   func poll(_ table: PollTable?) -> PollEvents
   func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32
@@ -19,10 +19,10 @@ public protocol OpenFile: AnyObject {
 }
 
 extension OpenFile {
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     throw .invalidArgument
   }
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   { throw .invalidArgument }
   public func poll(_ table: PollTable?) -> PollEvents { [.readable, .writable, .normalRead, .normalWrite] }
@@ -150,7 +150,7 @@ public final class FileDescription {
     inode?.removeUser()
   }
 
-  public func read(_ buffer: inout UserBuffer) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     guard isReadable else { throw .badFileDescriptor }
     guard file.isSeekable else { return try file.read(&buffer, at: 0, self) }
     return try offset.withLock { position throws(Errno) in
@@ -160,7 +160,7 @@ public final class FileDescription {
     }
   }
 
-  public func write(_ buffer: inout UserBuffer) throws(Errno) -> Int {
+  public func write(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     guard isWritable else { throw .badFileDescriptor }
     guard file.isSeekable else { return try file.write(&buffer, at: 0, self).0 }
     return try offset.withLock { position throws(Errno) in

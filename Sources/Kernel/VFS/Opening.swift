@@ -56,10 +56,10 @@ public final class RegularFile: OpenFile {
   public init(_ inode: Inode) { self.inode = inode }
 
   public var isSeekable: Bool { true }
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     try inode.read(&buffer, at: offset)
   }
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
     let result = try inode.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
@@ -75,7 +75,7 @@ public final class RegularFile: OpenFile {
 public final class DirectoryFile: OpenFile {
   init() {}
   public var isSeekable: Bool { true }
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     throw .isDirectory
   }
 }

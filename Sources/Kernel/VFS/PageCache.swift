@@ -67,7 +67,7 @@ extension Inode {
 
   /// Reads from `offset` to the end of the file or of the buffer.
   /// - Throws: `badAddress` only when nothing was copied.
-  public func read(_ buffer: inout UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64) throws(Errno) -> Int {
     let end = size
     var position = offset
     var total = 0
@@ -80,9 +80,8 @@ extension Inode {
         if total > 0 { return total }
         throw error
       }
-      let copied = UserMemory.copyOut(frame, offset: start, count: count, to: buffer.address)
+      let copied = buffer.put(frame, offset: start, count: count)
       Frames.release(frame)
-      buffer.advance(copied)
       total += copied
       position += UInt64(copied)
       if copied < count {
@@ -94,7 +93,7 @@ extension Inode {
   }
 
   /// Writes at `offset`, or at the end with `append`; answers the count and the position behind it.
-  public func write(_ buffer: inout UserBuffer, at offset: UInt64, append: Bool) throws(Errno) -> (Int, UInt64) {
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, append: Bool) throws(Errno) -> (Int, UInt64) {
     try mutex.withLock { _ throws(Errno) in
       var position = append ? size : offset
       var total = 0
@@ -123,7 +122,7 @@ extension Inode {
 
   /// Copies into one page. User pages are faulted in first, and the copy itself does not fault: the fault path may
   /// need this inode (a file written from its own mapping).
-  private func writePart(_ buffer: inout UserBuffer, _ index: UInt32, _ start: Int) throws(Errno) -> Int {
+  private func writePart(_ buffer: inout IOBuffer, _ index: UInt32, _ start: Int) throws(Errno) -> Int {
     let count = min(pageSize - start, buffer.count)
     // The page first: a block allocated for it holds somebody's old data.
     let frame = count == pageSize ? try freshPage(index) : try page(index)
@@ -131,17 +130,11 @@ extension Inode {
     try fileSystem.reserve(self, index, start..<(start + count))
     var copied = 0
     while copied == 0 {
-      var probe: [1 of UInt8] = [0]
-      var span = probe.mutableSpan
-      try UserMemory.read(buffer.address, into: &span)
-      if buffer.address & 0xFFF != 0, UInt64(buffer.address & 0xFFF) + UInt64(count) > 4096 {
-        try UserMemory.read(buffer.address &+ UInt32(count) - 1, into: &span)
-      }
+      try buffer.touch(count)
       enterPreemptionOff()
-      copied = UserMemory.copyIn(frame, offset: start, count: count, from: buffer.address)
+      copied = buffer.take(into: frame, offset: start, count: count)
       leavePreemptionOff()
     }
-    buffer.advance(copied)
     markDirty(index)
     return copied
   }

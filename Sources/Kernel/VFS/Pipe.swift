@@ -12,6 +12,8 @@ public final class Pipe {
     /// Bytes ever written and read; their difference is what is in the pipe.
     var head: UInt32 = 0
     var tail: UInt32 = 0
+    /// Bytes taken whose room is kept, in case they have to go back (splice).
+    var kept: UInt32 = 0
     var readers = 0
     var writers = 0
     var readerOpens: UInt32 = 0
@@ -24,9 +26,14 @@ public final class Pipe {
   let readable = WaitQueue()
   let writable = WaitQueue()
   private let level = Atomic<UInt32>(0)
+  private let keptRoom = Atomic<UInt32>(0)
+  private let size: Atomic<UInt32>
   private let ends = Atomic<UInt32>(0)  // writers in the low, readers in the high half: for conditions without the lock
 
-  public init(pages: Int = 16) { state = Mutex(State(pages: pages)) }
+  public init(pages: Int = 16) {
+    state = Mutex(State(pages: pages))
+    size = Atomic(UInt32(pages * pageSize))
+  }
 
   deinit {
     state.withLock { state in
@@ -73,14 +80,19 @@ public final class Pipe {
 
   private func publish(_ state: borrowing State) {
     level.store(state.head &- state.tail, ordering: .releasing)
+    keptRoom.store(state.kept, ordering: .releasing)
     ends.store(UInt32(state.writers) | UInt32(state.readers) << 16, ordering: .releasing)
   }
   private var hasWriters: Bool { ends.load(ordering: .acquiring) & 0xFFFF != 0 }
   private var hasReaders: Bool { ends.load(ordering: .acquiring) >> 16 != 0 }
   /// Bytes waiting to be read.
-  var available: Int { Int(level.load(ordering: .acquiring)) }
+  public var available: Int { Int(level.load(ordering: .acquiring)) }
+  /// In bytes: 64 KiB unless changed.
+  public var capacity: Int { Int(size.load(ordering: .acquiring)) }
+  private var room: Int { capacity - available - Int(keptRoom.load(ordering: .acquiring)) }
 
-  func read(_ buffer: inout UserBuffer, nonBlocking: Bool) throws(Errno) -> Int {
+  /// With `keeping`, the room of what was taken stays reserved until `settle`.
+  public func read(_ buffer: inout IOBuffer, nonBlocking: Bool, keeping: Bool = false) throws(Errno) -> Int {
     if buffer.count == 0 { return 0 }
     while true {
       // The end is seen together with the emptiness: a writer may come and go right behind the lock.
@@ -88,11 +100,12 @@ public final class Pipe {
         let capacity = state.frames.count * pageSize
         let full = Int(state.head &- state.tail) > capacity - Self.atomicSize
         let count = try take(&state, &buffer)
+        if keeping { state.kept += UInt32(count) }
         if count > 0 { publish(state) }
         return (count, full, state.writers == 0)
       }
       if count > 0 {
-        if wasFull || !writable.isEmpty { writable.wake() }
+        if !keeping, wasFull || !writable.isEmpty { writable.wake() }
         return count
       }
       if ended { return 0 }
@@ -103,7 +116,7 @@ public final class Pipe {
     }
   }
 
-  private func take(_ state: inout State, _ buffer: inout UserBuffer) throws(Errno) -> Int {
+  private func take(_ state: inout State, _ buffer: inout IOBuffer) throws(Errno) -> Int {
     let size = UInt32(state.frames.count * pageSize)
     var total = 0
     while buffer.count > 0, state.head != state.tail {
@@ -111,8 +124,7 @@ public final class Pipe {
       let start = Int(position & 0xFFF)
       let count = min(pageSize - start, buffer.count, Int(state.head &- state.tail))
       guard let frame = state.frames[Int(position >> 12)] else { break }
-      let copied = UserMemory.copyOut(frame, offset: start, count: count, to: buffer.address)
-      buffer.advance(copied)
+      let copied = buffer.put(frame, offset: start, count: count)
       state.tail &+= UInt32(copied)
       total += copied
       if copied < count {
@@ -123,7 +135,7 @@ public final class Pipe {
     return total
   }
 
-  func write(_ buffer: inout UserBuffer, nonBlocking: Bool) throws(Errno) -> Int {
+  public func write(_ buffer: inout IOBuffer, nonBlocking: Bool) throws(Errno) -> Int {
     let wanted = buffer.count
     var total = 0
     while true {
@@ -131,7 +143,7 @@ public final class Pipe {
       var fault: Errno?
       let (count, orphan) = state.withLock { state in
         if state.readers == 0 { return (0, true) }
-        let room = state.frames.count * pageSize - Int(state.head &- state.tail)
+        let room = state.frames.count * pageSize - Int(state.head &- state.tail &+ state.kept)
         if room < needed { return (0, false) }
         var count = 0
         do throws(Errno) { count = try put(&state, &buffer, room) } catch { fault = error }
@@ -156,7 +168,7 @@ public final class Pipe {
       let need = wanted <= Self.atomicSize ? wanted : 1
       do throws(Errno) {
         let _: Bool = try writable.wait(reason: "pipe write") {
-          !hasReaders || state.capacity - available >= need ? true : nil
+          !hasReaders || room >= need ? true : nil
         }
       } catch {
         if total > 0 { return total }
@@ -165,7 +177,7 @@ public final class Pipe {
     }
   }
 
-  private func put(_ state: inout State, _ buffer: inout UserBuffer, _ room: Int) throws(Errno) -> Int {
+  private func put(_ state: inout State, _ buffer: inout IOBuffer, _ room: Int) throws(Errno) -> Int {
     let size = UInt32(state.frames.count * pageSize)
     var left = min(room, buffer.count)
     var total = 0
@@ -180,8 +192,7 @@ public final class Pipe {
           throw error
         }
       }
-      let copied = UserMemory.copyIn(state.frames[slot]!, offset: start, count: count, from: buffer.address)
-      buffer.advance(copied)
+      let copied = buffer.take(into: state.frames[slot]!, offset: start, count: count)
       state.head &+= UInt32(copied)
       total += copied
       left -= copied
@@ -191,6 +202,96 @@ public final class Pipe {
       }
     }
     return total
+  }
+
+  /// Changes the capacity, to a power of two of pages; how much it is now. Throws `resourceBusy` when what is in the pipe
+  /// would not fit. SPEC: fcntl(2) F_SETPIPE_SZ.
+  public func resize(to bytes: Int) throws(Errno) -> Int {
+    var pages = 1
+    while pages * pageSize < bytes { pages *= 2 }
+    try state.withLock { state throws(Errno) in
+      let old = state.frames
+      let used = state.head &- state.tail
+      let start = state.tail & 0xFFF
+      let first = Int(state.tail >> 12)
+      if pages == old.count { return }
+      let needed = (Int(start) + Int(used) + Int(state.kept) + pageSize - 1) / pageSize
+      if needed > pages { throw .resourceBusy }
+      // A full ring's newest bytes may lie before the oldest in the same page: they get one of their own.
+      let wrapped = needed > old.count ? try PageCache.allocate() : nil
+      if let wrapped, let shared = old[first % old.count] { wrapped.copy(from: shared) }
+      // The pages keep their order and the position inside the first one; those without data stay as far as they fit.
+      state.frames = Array(repeating: nil, count: pages)
+      for index in old.indices {
+        let frame = old[(first + index) % old.count]
+        if index < pages { state.frames[index] = frame } else if let frame { Frames.release(frame) }
+      }
+      if let wrapped { state.frames[old.count] = wrapped }
+      state.tail = start
+      state.head = start + used
+      size.store(UInt32(pages * pageSize), ordering: .releasing)
+      publish(state)
+    }
+    writable.wake()
+    return pages * pageSize
+  }
+
+  // MARK: Splicing
+
+  /// Ends a `read(keeping:)` of `count` bytes: what nobody wanted goes back to the front.
+  public func settle(_ count: Int, unread: IOBuffer) {
+    let back = unread.count
+    state.withLock { state in
+      state.kept -= UInt32(count)
+      state.tail &-= UInt32(back)
+      var rest = unread
+      var position = state.tail % UInt32(state.frames.count * pageSize)
+      while rest.count > 0 {
+        let part = min(rest.count, pageSize - Int(position & 0xFFF))
+        guard let frame = state.frames[Int(position >> 12)] else { break }
+        _ = rest.take(into: frame, offset: Int(position & 0xFFF), count: part)
+        position = (position + UInt32(part)) % UInt32(state.frames.count * pageSize)
+      }
+      publish(state)
+    }
+    if back > 0 { readable.wake() }
+    writable.wake()
+  }
+
+  /// Fills `buffer` with what waits `offset` bytes behind the front, which stays there; how much.
+  public func peek(_ buffer: inout IOBuffer, offset: Int) throws(Errno) -> Int {
+    try state.withLock { state throws(Errno) in
+      let front = state.tail
+      guard offset <= Int(state.head &- front) else { return 0 }
+      state.tail = front &+ UInt32(offset)
+      defer { state.tail = front }
+      return try take(&state, &buffer)
+    }
+  }
+
+  /// Waits for something to read; false at the end. Throws `wouldBlock`, `restart`.
+  public func waitForData(nonBlocking: Bool) throws(Errno) -> Bool {
+    let ended = !hasWriters
+    if available > 0 { return true }
+    if ended { return false }
+    if nonBlocking { throw .wouldBlock }
+    do throws(Errno) {
+      let _: Bool = try readable.wait(reason: "splice") { available > 0 || !hasWriters ? true : nil }
+    } catch { throw error == .interrupted ? .restart : error }
+    return available > 0
+  }
+
+  /// Waits for room to write; how much there is. Throws `brokenPipe`, `wouldBlock`, `restart`.
+  public func waitForRoom(nonBlocking: Bool) throws(Errno) -> Int {
+    while true {
+      if !hasReaders { throw .brokenPipe }
+      let free = room
+      if free > 0 { return free }
+      if nonBlocking { throw .wouldBlock }
+      do throws(Errno) {
+        let _: Bool = try writable.wait(reason: "splice") { !hasReaders || room > 0 ? true : nil }
+      } catch { throw error == .interrupted ? .restart : error }
+    }
   }
 
   func poll(_ table: PollTable?, reads: Bool, writes: Bool) -> PollEvents {
@@ -203,7 +304,7 @@ public final class Pipe {
     }
     if writes {
       table?.add(writable)
-      if state.capacity - available >= Self.atomicSize { events.formUnion([.writable, .normalWrite]) }
+      if room >= Self.atomicSize { events.formUnion([.writable, .normalWrite]) }
       if !hasReaders { events.insert(.error) }
     }
     return events
@@ -241,32 +342,27 @@ public final class Pipe {
   }
 }
 
-extension Mutex where Value == Pipe.State {
-  /// A pipe's capacity in bytes; it does not change while the pipe lives.
-  var capacity: Int { 65536 }
-}
-
 /// One end of a pipe (a FIFO opened for both is both).
-final class PipeEnd: OpenFile {
-  let pipe: Pipe
-  let reads: Bool
-  let writes: Bool
+public final class PipeEnd: OpenFile {
+  public let pipe: Pipe
+  public let reads: Bool
+  public let writes: Bool
   init(_ pipe: Pipe, reads: Bool, writes: Bool) {
     self.pipe = pipe
     self.reads = reads
     self.writes = writes
   }
-  func read(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     try pipe.read(&buffer, nonBlocking: description.isNonBlocking)
   }
-  func write(_ buffer: inout UserBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
     (try pipe.write(&buffer, nonBlocking: description.isNonBlocking), 0)
   }
-  func poll(_ table: PollTable?) -> PollEvents { pipe.poll(table, reads: reads, writes: writes) }
-  func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
+  public func poll(_ table: PollTable?) -> PollEvents { pipe.poll(table, reads: reads, writes: writes) }
+  public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     guard command == 0x541B else { throw .inappropriateIOCTLForDevice }  // FIONREAD
     try UserMemory.write32(UInt32(pipe.available), to: argument)
     return 0
   }
-  func close(_ description: FileDescription) { pipe.close(reading: reads, writing: writes) }
+  public func close(_ description: FileDescription) { pipe.close(reading: reads, writing: writes) }
 }
