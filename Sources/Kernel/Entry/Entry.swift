@@ -17,20 +17,12 @@ public func syscallEntry(_ frame: UnsafeMutablePointer<trap_frame>) {
   leave(frame)
 }
 
-/// Fills in what SYSENTER does not save: where to resume and argument 6. Answers 0 when the user stack cannot be read.
-@c(sysenter_prepare)
-public func sysenterPrepare(_ frame: UnsafeMutablePointer<trap_frame>) -> UInt32 {
-  // SAFETY: as in syscallEntry; interrupts are off, so the read may only fail, not sleep: enable them for it.
-  unsafe interrupts_enable()
-  unsafe frame.pointee.eip = VDSO.sysenterReturn
-  let stack = unsafe frame.pointee.esp
-  guard let argument = try? UserMemory.read32(stack) else {
-    Task.currentTask.process.send(SignalInformation(.segmentation, code: 128), to: Task.currentTask)
-    unsafe leave(UserFrame(unsafe frame))
-    return 0
-  }
-  unsafe frame.pointee.ebp = argument
-  return 1
+/// A SYSENTER call whose user stack, with argument 6 on it, cannot be read. Interrupts are off when it returns.
+@c(sysenter_fault)
+public func sysenterFault(_ frame: UnsafeMutablePointer<trap_frame>) {
+  Task.currentTask.process.send(SignalInformation(.segmentation, code: 128), to: Task.currentTask)
+  // SAFETY: as in syscallEntry.
+  unsafe leave(UserFrame(unsafe frame))
 }
 
 /// Every way back to user mode: pending signals, a stop, a switch, the end. Interrupts are off when it returns.

@@ -18,8 +18,11 @@ public enum VDSOImage {
     return unsafe address - symbolAddress(&vdso_image)
   }
 
-  /// Writes the image to a zeroed frame. Without SYSENTER, `__kernel_vsyscall` is an int and a return.
-  public static func copy(to frame: Frame) {
+  /// Writes the image, which programs will see at `address`, to a zeroed frame. Without SYSENTER, `__kernel_vsyscall` is an
+  /// int and a return.
+  public static func copy(to frame: Frame, at address: UInt32) {
+    // SAFETY: boot, before the first program.
+    unsafe sysenter_landing = address + offset(.landing)
     // SAFETY: the image lies in the kernel's read-only data between its two symbols.
     let image = unsafe UnsafeRawBufferPointer(
       start: UnsafeRawPointer(bitPattern: UInt(symbolAddress(&vdso_image))),

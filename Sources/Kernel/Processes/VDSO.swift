@@ -29,13 +29,11 @@ public enum VDSO {
   public static var entry: UInt32 { address + VDSOImage.offset(.vsyscall) }
   static var signalReturn: UInt32 { address + VDSOImage.offset(.signalReturn) }
   static var rtSignalReturn: UInt32 { address + VDSOImage.offset(.rtSignalReturn) }
-  /// Where SYSENTER calls return to.
-  public static var sysenterReturn: UInt32 { address + VDSOImage.offset(.landing) }
 
   /// Writes the pages, once, at boot.
   public static func start() throws(Errno) {
     guard let code = Frames.allocateZeroed(), let time = Frames.allocateZeroed() else { throw .noMemory }
-    VDSOImage.copy(to: code)
+    VDSOImage.copy(to: code, at: address)
     Clock.publish(in: time)
     pages.set(Pages(code: code, time: time))
   }

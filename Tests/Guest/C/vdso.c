@@ -129,6 +129,20 @@ CASE(return_from_handlers) {
   EQUAL(caught, SIGUSR2);
 }
 
+// A call works whatever the data segments hold, and one without a stack to come back to is a fault of the program.
+CASE(segments_and_stack) {
+  long entry = getauxval(AT_SYSINFO), id;
+  asm volatile("push %%ds; push %%es; xor %%eax, %%eax; mov %%eax, %%ds; mov %%eax, %%es; mov $20, %%eax; call *%1;"
+               "pop %%es; pop %%ds" : "=a"(id) : "S"(entry) : "memory");
+  EQUAL(id, getpid());
+  for (int place = 0; place < 3; place++) {
+    long stacks[] = {0, 0xfffffffc, (long)mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 2048};
+    pid_t child = CHILD({ asm volatile("mov %0, %%ebp; mov $20, %%eax; sysenter" ::"r"(stacks[place]) : "memory"); });
+    int status = reap(child); // SIGILL where the machine has no such instruction
+    CHECK(status == 128 + SIGSEGV || status == 128 + SIGILL);
+  }
+}
+
 // What a process writes there is its own; the kernel's pages stay.
 CASE(no_harm) {
   char *base = (char *)getauxval(AT_SYSINFO_EHDR);

@@ -15,9 +15,9 @@
 9:
 .endm
 
-.globl user_copy, user_zero, user_string, user_exchange, user_access_start, user_access_end, user_access_fault
+.globl user_copy, user_zero, user_string, user_exchange, user_word, user_access_start, user_access_end, user_access_fault
 // A fault between user_access_start and user_access_end that the page-fault handler cannot resolve
-// resumes at user_access_fault. All four routines keep the same three saved registers on the stack.
+// resumes at user_access_fault. All five routines keep the same three saved registers on the stack.
 user_copy:
     pushl %esi
     pushl %edi
@@ -60,7 +60,23 @@ user_exchange:
     OPEN_USER
     jmp user_exchange_body
 
+// user_word(from, to): copies a word; 1 if it cannot be read.
+user_word:
+    pushl %esi
+    pushl %edi
+    pushl %ebx
+    movl 16(%esp), %esi
+    movl 20(%esp), %edi
+    movl $3, %ebx
+    OPEN_USER
+    jmp user_word_body
+
 user_access_start:
+user_word_body:
+    movl (%esi), %eax
+    movl %eax, (%edi)
+    xorl %eax, %eax
+    jmp user_done
 user_copy_body:
     COPY_BULK
     jmp user_done_remaining

@@ -1,6 +1,7 @@
 // Interrupt, exception and system-call entry. Every path builds a `struct trap_frame`.
 #define KERNEL_DS 0x68
 #define PERCPU_SELECTOR 0x90
+#define USER_LIMIT 0xc0000000
 
 .section .text
 .macro SAVE
@@ -112,22 +113,38 @@ sysenter_entry:
     pushfl
     orl $0x200, (%esp)
     pushl $0x73
-    pushl $0                    // eip: filled in by sysenter_prepare
+    pushl $0                    // eip: below, when ds is the kernel's
     pushl %eax
     pushl $0x80
     SAVE
     ENTER_CALL
-    pushl %esp
-    call sysenter_prepare
-    addl $4, %esp
-    testl %eax, %eax
-    jz 1f
+    movl sysenter_landing, %eax
+    movl %eax, 52(%esp)
     sti
+    movl 64(%esp), %ecx         // the user's stack pointer: argument 6 becomes the frame's ebp
+    cmpl $USER_LIMIT - 4, %ecx
+    ja 1f
+    leal 8(%esp), %eax
+    pushl %eax
+    pushl %ecx
+    call user_word
+    addl $8, %esp
+    testl %eax, %eax
+    jnz 1f
     pushl %esp
     call syscall_entry
     addl $4, %esp
     cli
-1:  jmp trap_return
+    jmp trap_return
+1:  pushl %esp
+    call sysenter_fault
+    addl $4, %esp
+    jmp trap_return
+
+.section .data
+.globl sysenter_landing
+sysenter_landing: .long 0       // where SYSENTER calls resume: the vDSO's landing
+.section .text
 
 // A double fault has its own TSS and stack: this is how a kernel stack overflow gets a name.
 .globl double_fault_entry

@@ -88,6 +88,7 @@ extern struct symbol return_fault_start SHARED, return_fault_end SHARED;
 extern struct symbol boot_arena SHARED, ap_entry SHARED;
 extern struct symbol boot_pd SHARED, boot_pdpt SHARED;
 extern uint8_t machine_smap SHARED;
+extern uint32_t sysenter_landing SHARED;
 extern uint32_t boot_magic SHARED, boot_info SHARED;
 struct log_ring { char bytes[32768]; };
 extern struct log_ring log_ring SHARED;
