@@ -36,6 +36,8 @@ public final class AddressSpace {
     public var brk: UInt32 = 0
     public var mmapTop: UInt32 = 0xB700_0000
     public var stackLimit: UInt32 = 8 << 20
+    /// mlockall(MCL_FUTURE): new mappings are brought in at once.
+    public var populatesNewAreas = false
     public init() {}
   }
   public let table: PageTable

@@ -135,6 +135,30 @@ extension Call {
     return 0
   }
 
+  /// mlockall: MCL_CURRENT brings in what there is, MCL_FUTURE what comes. MCL_ONFAULT leaves both to the faults.
+  func mlockall() throws(Errno) -> UInt32 {
+    guard a != 0, a & ~7 == 0, a != 4 else { throw .invalidArgument }
+    let space = try currentSpace()
+    let areas = space.state.withLock { $0.areas.areas }
+    let limit = process.limits.withLock { $0[8].soft }
+    if !process.who.isSuperuser {
+      if limit == 0 { throw .notPermitted }
+      if a & 1 != 0, areas.reduce(0, { $0 + UInt64($1.end - $1.start) }) > limit { throw .noMemory }
+    }
+    space.state.withLock { $0.populatesNewAreas = a & 6 == 2 }
+    if a & 5 == 1 {
+      for area in areas where area.readable || area.writable {
+        populate(space, area.start, area.end - area.start, write: area.writable && !area.shared)
+      }
+    }
+    return 0
+  }
+
+  func munlockall() throws(Errno) -> UInt32 {
+    try currentSpace().state.withLock { $0.populatesNewAreas = false }
+    return 0
+  }
+
   func munlock() throws(Errno) -> UInt32 {
     guard let space = process.space else { throw .noMemory }
     guard UInt64(a) + UInt64(b) <= 0xC000_0000 else { throw .noMemory }

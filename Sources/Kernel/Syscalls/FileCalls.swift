@@ -207,6 +207,30 @@ extension Call {
     }
   }
 
+  /// preadv2 and pwritev2: offset -1 is the file's own. Of the flags only RWF_HIPRI, a hint, and RWF_DSYNC and RWF_SYNC.
+  func preadVector2(write: Bool) throws(Errno) -> UInt32 {
+    guard f & ~7 == 0 else { throw .notSupportedOnSocket }
+    let count = d & e == .max ? try write ? writeVector() : readVector() : try preadVector(write: write)
+    if write, f & 6 != 0, let inode = try description(a).inode {
+      try inode.writeBack()
+      try inode.fileSystem.sync(inode)
+    }
+    return count
+  }
+
+  /// Blocks for a range of a file, so that writes there find room. Mode 0 only: nothing is kept beyond the end or punched.
+  func fallocate() throws(Errno) -> UInt32 {
+    let description = try description(a)
+    let (offset, length) = (long(c, d), long(e, f))
+    guard offset < 1 << 63, length < 1 << 63, length > 0 else { throw .invalidArgument }
+    if b != 0 { throw .notSupportedOnSocket }
+    guard description.isWritable else { throw .badFileDescriptor }
+    if description.file is PipeEnd { throw .illegalSeek }
+    guard let inode = description.inode, inode.isRegular else { throw .operationNotSupportedByDevice }
+    try inode.allocate(offset..<(offset + length))
+    return 0
+  }
+
   private func seek(_ description: FileDescription, _ offset: Int64, _ whence: UInt32) throws(Errno) -> UInt64 {
     guard description.file.isSeekable else { throw .illegalSeek }
     let size = description.inode?.size ?? 0

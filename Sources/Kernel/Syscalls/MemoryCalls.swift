@@ -9,7 +9,7 @@ import VFS
 
 /// mmap and its relatives. SPEC: mmap(2), POSIX.1-2024 mmap().
 extension Call {
-  private func currentSpace() throws(Errno) -> AddressSpace {
+  func currentSpace() throws(Errno) -> AddressSpace {
     guard let space = process.space else { throw .noMemory }
     return space
   }
@@ -55,7 +55,9 @@ extension Call {
         start: start, end: start + size, readable: protection & 1 != 0, writable: protection & 2 != 0,
         executable: protection & 4 != 0, shared: shared, kind: flags & 0x100 != 0 ? .stack : .ordinary, backing: backing,
         pageOffset: flags & 0x20 == 0 ? page : 0))
-    if flags & 0x8000 != 0 { populate(space, start, size, write: protection & 2 != 0) }
+    if flags & 0x8000 != 0 || space.state.withLock({ $0.populatesNewAreas }), protection & 3 != 0 {
+      populate(space, start, size, write: protection & 2 != 0)
+    }
     return start
   }
 
@@ -68,7 +70,7 @@ extension Call {
     return try space.findGap(size: size)
   }
 
-  private func populate(_ space: AddressSpace, _ start: UInt32, _ size: UInt32, write: Bool) {
+  func populate(_ space: AddressSpace, _ start: UInt32, _ size: UInt32, write: Bool) {
     var address = start
     while address < start + size {
       do throws(FaultFailure) { try space.resolveFault(address, write: write, execute: false) } catch { return }

@@ -250,15 +250,27 @@ extension Call {
     return 0
   }
 
+  /// utimes below a directory, or of an open file without a path.
+  func futimesat() throws(Errno) -> UInt32 {
+    if b != 0 { return try utime(of: try resolve(at: a, b).inode(), c, microseconds: true) }
+    guard let inode = try description(a).inode else { throw .invalidArgument }
+    return try utime(of: inode, c, microseconds: true)
+  }
+
   /// utime (seconds) and utimes (microseconds).
   func utime(microseconds: Bool) throws(Errno) -> UInt32 {
-    let inode = try resolve(at: Self.cwd, a).inode()
+    try utime(of: try resolve(at: Self.cwd, a).inode(), b, microseconds: microseconds)
+  }
+
+  private func utime(of inode: Inode, _ b: UInt32, microseconds: Bool) throws(Errno) -> UInt32 {
     if b == 0 { return try setTimes(inode, Clock.realtime, Clock.realtime, explicit: false) }
     var values: [Int64] = []
     for index in 0..<UInt32(2) {
       if microseconds {
         let seconds = Int64(int(try UserMemory.read32(b &+ index * 8)))
-        values.append(seconds * 1_000_000_000 + Int64(int(try UserMemory.read32(b &+ index * 8 &+ 4))) * 1000)
+        let microseconds = try UserMemory.read32(b &+ index * 8 &+ 4)
+        guard microseconds < 1_000_000 else { throw .invalidArgument }
+        values.append(seconds * 1_000_000_000 + Int64(microseconds) * 1000)
       } else {
         values.append(Int64(int(try UserMemory.read32(b &+ index * 4))) * 1_000_000_000)
       }

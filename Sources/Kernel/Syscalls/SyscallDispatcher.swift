@@ -94,6 +94,16 @@ public enum SyscallDispatcher {
     case .writev: try call.writeVector()
     case .pread64: try call.pread()
     case .pwrite64: try call.pwrite()
+    case .preadv2: try call.preadVector2(write: false)
+    case .pwritev2: try call.preadVector2(write: true)
+    case .fallocate: try call.fallocate()
+    case .futimesat: try call.futimesat()
+    case .mlockall: try call.mlockall()
+    case .munlockall: try call.munlockall()
+    case .setdomainname: try call.setdomainname()
+    case .adjtimex: try call.adjustTime(call.a, wide: false)
+    case .clockAdjtime: try call.clockAdjust(wide: false)
+    case .clockAdjtime64: try call.clockAdjust(wide: true)
     case .sendfile: try call.sendfile(wide: false)
     case .sendfile64: try call.sendfile(wide: true)
     case .copyFileRange: try call.copyFileRange()
@@ -321,16 +331,16 @@ public enum SyscallDispatcher {
       .getpmsg, .putpmsg, .vserver:
       throw .noFunction
     // Waiting for their subsystem.
-    case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff, .setdomainname, .adjtimex,
-      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .mlockall, .munlockall, .setfsuid32,
+    case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
+      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .setfsuid32,
       .setfsgid32, .pivotRoot, .getThreadArea, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
       .lookupDcookie, .remapFilePages, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
       .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
-      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .futimesat, .unshare, .syncFileRange,
-      .movePages, .fallocate, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
-      .nameToHandleAt, .openByHandleAt, .clockAdjtime, .setns, .processVmReadv, .processVmWritev, .kcmp, .finitModule,
-      .seccomp, .bpf, .userfaultfd, .preadv2, .pwritev2, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
-      .archPrctl, .ioPgetevents, .rseq, .clockAdjtime64, .ioPgeteventsTime64, .mqTimedsendTime64,
+      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare, .syncFileRange,
+      .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
+      .nameToHandleAt, .openByHandleAt, .setns, .processVmReadv, .processVmWritev, .kcmp, .finitModule,
+      .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
+      .archPrctl, .ioPgetevents, .rseq, .ioPgeteventsTime64, .mqTimedsendTime64,
       .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2, .pidfdGetfd, .processMadvise, .mountSetattr,
       .quotactlFd, .landlockCreateRuleset, .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease,

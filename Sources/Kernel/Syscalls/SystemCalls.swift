@@ -13,7 +13,7 @@ extension Call {
     var bytes = [UInt8](repeating: 0, count: 390)
     let fields = [
       Array("AdrOS".utf8), SystemName.node, Array("6.1.0-adros".utf8), Array("#1 SMP PREEMPT AdrOS in Swift".utf8),
-      Array("i686".utf8), Array("(none)".utf8),
+      Array("i686".utf8), SystemName.domain,
     ]
     for (index, field) in fields.enumerated() {
       for (offset, byte) in field.prefix(64).enumerated() { bytes[index * 65 + offset] = byte }
@@ -86,14 +86,24 @@ extension Call {
     SystemName.set(try buffer.takeBytes(limit: 64))
     return 0
   }
+
+  func setdomainname() throws(Errno) -> UInt32 {
+    try requireSuperuser()
+    guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
+    var buffer = IOBuffer(a, Int(b))
+    SystemName.setDomain(try buffer.takeBytes(limit: 64))
+    return 0
+  }
 }
 
-/// The host name.
+/// The host's name and its NIS domain's.
 public enum SystemName {
-  private static let cell = BootCell<SpinLock<[UInt8], LeafRank>>()
-  public static func start() { cell.set(SpinLock(Array("adros".utf8))) }
-  public static var node: [UInt8] { cell.value.withLock { $0 } }
-  static func set(_ name: [UInt8]) { cell.value.withLock { $0 = name } }
+  private static let cell = BootCell<SpinLock<(node: [UInt8], domain: [UInt8]), LeafRank>>()
+  public static func start() { cell.set(SpinLock((Array("adros".utf8), Array("(none)".utf8)))) }
+  public static var node: [UInt8] { cell.value.withLock { $0.node } }
+  static var domain: [UInt8] { cell.value.withLock { $0.domain } }
+  static func set(_ name: [UInt8]) { cell.value.withLock { $0.node = name } }
+  static func setDomain(_ name: [UInt8]) { cell.value.withLock { $0.domain = name } }
 }
 
 /// Ending the system with nothing lost.

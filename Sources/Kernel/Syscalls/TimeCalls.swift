@@ -1,4 +1,5 @@
 import Machine
+import Primitives
 import Processes
 import Signals
 import Sync
@@ -27,6 +28,38 @@ extension Call {
     _ = try now(a)
     if b != 0 { try putTimespec(a == 5 || a == 6 ? 10_000_000 : 1, to: b, wide: wide) }
     return 0
+  }
+
+  /// adjtimex and clock_adjtime: the clock runs as the machine's counter does, unsynchronised (TIME_ERROR), and is not
+  /// steered. `struct timex` has words of 4 bytes, `struct __kernel_timex` of 8.
+  func adjustTime(_ address: UInt32, wide: Bool) throws(Errno) -> UInt32 {
+    if try UserMemory.read32(address) != 0 {
+      try requireSuperuser()
+      throw .invalidArgument
+    }
+    let now = max(0, Clock.realtime)
+    let width = wide ? 8 : 4
+    var bytes = [UInt8](repeating: 0, count: wide ? 208 : 128)
+    var out = bytes.mutableSpan
+    // maxerror, esterror, status STA_UNSYNC, constant, precision, tolerance, seconds, microseconds, tick.
+    let fields: [(Int, Int64)] = [
+      (3, 16_000_000), (4, 16_000_000), (5, 0x40), (6, 2), (7, 1), (8, 32_768_000), (9, now / 1_000_000_000),
+      (10, now % 1_000_000_000 / 1000), (11, 10_000),
+    ]
+    for (index, value) in fields {
+      out.put32(UInt32(truncatingIfNeeded: value), at: index * width)
+      if wide { out.put32(UInt32(truncatingIfNeeded: value >> 32), at: index * width + 4) }
+    }
+    try UserMemory.write(bytes.span, to: address)
+    return 5
+  }
+
+  func clockAdjust(wide: Bool) throws(Errno) -> UInt32 {
+    if a != 0 {
+      _ = try now(a)
+      throw .notSupportedOnSocket
+    }
+    return try adjustTime(b, wide: wide)
   }
 
   func clockSetTime(wide: Bool) throws(Errno) -> UInt32 {

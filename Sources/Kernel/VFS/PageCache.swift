@@ -205,6 +205,27 @@ extension Inode {
     }
   }
 
+  /// Gives every page of a range a block, zeroes where there was a hole; the file grows to the end of the range.
+  /// Throws `noSpace` with the file as long as the part that got blocks.
+  public func allocate(_ range: Range<UInt64>) throws(Errno) {
+    try mutex.withLock { _ throws(Errno) in
+      var position = range.lowerBound
+      while position < range.upperBound {
+        guard let index = UInt32(exactly: position >> 12) else { throw .fileTooLarge }
+        let start = Int(position & 0xFFF)
+        let count = Int(min(UInt64(pageSize - start), range.upperBound - position))
+        let frame = try page(index)
+        defer { Frames.release(frame) }
+        try fileSystem.reserve(self, index, start..<(start + count))
+        markDirty(index)
+        position += UInt64(count)
+        attributes.withLock { if position > $0.size { $0.size = position } }
+      }
+      touch(modification: true)
+      try fileSystem.attributesChanged(self)
+    }
+  }
+
   /// Forgets pages from `first` on, dirty ones too.
   public func dropPages(from first: UInt32 = 0) {
     var next = first

@@ -1,0 +1,123 @@
+// Calls of a few lines each, as Linux answers them.
+#include "test.h"
+#include <sys/statvfs.h>
+#include <sys/timex.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+
+CASE(positions_and_flags) {
+  int file = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0600));
+  struct iovec out[2] = {{"hello ", 6}, {"world", 5}};
+  EQUAL(pwritev2(file, out, 2, 100, 0), 11);
+  EQUAL(lseek(file, 0, SEEK_CUR), 0);
+  EQUAL(pwritev2(file, out, 2, -1, RWF_SYNC), 11);
+  EQUAL(lseek(file, 0, SEEK_CUR), 11);
+  char a[4], b[10];
+  struct iovec in[2] = {{a, 4}, {b, 10}};
+  EQUAL(preadv2(file, in, 2, 102, 0), 9);
+  CHECK(!memcmp(a, "llo ", 4) && !memcmp(b, "world", 5));
+  OK(lseek(file, 6, SEEK_SET));
+  EQUAL(preadv2(file, in, 1, -1, RWF_HIPRI), 4);
+  CHECK(!memcmp(a, "worl", 4));
+  EQUAL(lseek(file, 0, SEEK_CUR), 10);
+  FAILS(preadv2(file, in, 1, 0, 0x4000000), EOPNOTSUPP);
+  FAILS(preadv2(file, in, 1, -2, 0), EINVAL);
+  FAILS(preadv2(99, in, 1, 0, 0), EBADF);
+}
+
+CASE(room_for_files) {
+  int file = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0600));
+  EQUAL(write(file, "head", 4), 4);
+  EQUAL(fallocate(file, 0, 2, 100000), 0);
+  struct stat s;
+  OK(fstat(file, &s));
+  EQUAL(s.st_size, 100002);
+  CHECK(s.st_blocks * 512 >= 100002);
+  char a[200];
+  EQUAL(pread(file, a, 200, 0), 200);
+  CHECK(!memcmp(a, "head", 4));
+  for (int i = 4; i < 200; i++) EQUAL(a[i], 0);
+  EQUAL(fallocate(file, 0, 0, 10), 0); // no shorter
+  OK(fstat(file, &s));
+  EQUAL(s.st_size, 100002);
+  FAILS(fallocate(file, 0, 0, 0), EINVAL);
+  FAILS(fallocate(file, 0, -1, 10), EINVAL);
+  FAILS(fallocate(file, 0x4000, 0, 10), EOPNOTSUPP);
+  int reader = OK(open("file", O_RDONLY)), ends[2];
+  FAILS(fallocate(reader, 0, 0, 10), EBADF);
+  OK(pipe(ends));
+  FAILS(fallocate(ends[1], 0, 0, 10), ESPIPE);
+  unlink("file");
+}
+
+// More than there is: an error, and what was taken comes back with the file.
+CASE(no_room) {
+  struct statvfs before, after;
+  OK(chdir("/var")); // on the disk
+  OK(statvfs(".", &before));
+  unsigned long long much = (unsigned long long)before.f_blocks * before.f_frsize * 2;
+  if (much > 1ULL << 31) return; // a test machine's own disk
+  int file = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0600));
+  FAILS(fallocate(file, 0, 0, much), ENOSPC);
+  OK(close(file));
+  OK(unlink("file"));
+  // Write-back may hold the file a little longer than its last name.
+  for (int i = 0; i < 500; i++) {
+    OK(statvfs(".", &after));
+    if (after.f_bfree == before.f_bfree) return;
+    usleep(10000);
+  }
+  FAIL("%lu blocks free, not %lu", (long)after.f_bfree, (long)before.f_bfree);
+}
+
+CASE(times_of_files) {
+  int file = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0600)), here = OK(open(".", O_RDONLY));
+  struct timeval times[2] = {{1000, 5}, {2000, 7}};
+  struct stat s;
+  OK(syscall(SYS_futimesat, here, "file", times));
+  OK(fstat(file, &s));
+  EQUAL(s.st_atim.tv_sec, 1000);
+  EQUAL(s.st_mtim.tv_nsec, 7000);
+  times[1].tv_sec = 3000;
+  OK(syscall(SYS_futimesat, file, NULL, times));
+  OK(fstat(file, &s));
+  EQUAL(s.st_mtim.tv_sec, 3000);
+  times[0].tv_usec = 1000000;
+  FAILS(syscall(SYS_futimesat, file, NULL, times), EINVAL);
+  FAILS(syscall(SYS_futimesat, here, "none", NULL), ENOENT);
+  FAILS(syscall(SYS_futimesat, 99, "file", NULL), EBADF);
+}
+
+CASE(memory_that_stays) {
+  char *early = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unsigned char there[4];
+  FAILS(mlockall(0), EINVAL);
+  FAILS(mlockall(64), EINVAL);
+  OK(mlockall(MCL_CURRENT | MCL_FUTURE));
+  OK(mincore(early, 16384, there));
+  for (int i = 0; i < 4; i++) EQUAL(there[i] & 1, 1);
+  char *late = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  OK(mincore(late, 16384, there));
+  for (int i = 0; i < 4; i++) EQUAL(there[i] & 1, 1);
+  OK(munlockall());
+}
+
+CASE(clock_state) {
+  struct timex state = {0};
+  int result = adjtimex(&state);
+  CHECK(result >= 0 && result <= TIME_ERROR);
+  CHECK(state.tick >= 9000 && state.tick <= 11000);
+  CHECK(labs(state.time.tv_sec - time(NULL)) <= 1);
+  struct timex again = {0};
+  EQUAL(syscall(SYS_clock_adjtime, CLOCK_REALTIME, &again), result);
+  FAILS(syscall(SYS_clock_adjtime, CLOCK_MONOTONIC, &again), EOPNOTSUPP);
+  FAILS(syscall(SYS_adjtimex, 8), EFAULT);
+  pid_t child = CHILD({
+    OK(setuid(1000));
+    struct timex change = {.modes = ADJ_TICK, .tick = 10000};
+    FAILS(adjtimex(&change), EPERM);
+    FAILS(setdomainname("x", 1), EPERM);
+    FAILS(sethostname("x", 1), EPERM);
+  });
+  EQUAL(reap(child), 0);
+}
