@@ -80,19 +80,20 @@ extension Call {
   }
 
   func sethostname() throws(Errno) -> UInt32 {
-    try requireSuperuser()
-    guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
-    var buffer = IOBuffer(a, Int(b))
-    SystemName.set(try buffer.takeBytes(limit: 64))
+    SystemName.set(try newName())
     return 0
   }
 
   func setdomainname() throws(Errno) -> UInt32 {
+    SystemName.setDomain(try newName())
+    return 0
+  }
+
+  private func newName() throws(Errno) -> [UInt8] {
     try requireSuperuser()
     guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
     var buffer = IOBuffer(a, Int(b))
-    SystemName.setDomain(try buffer.takeBytes(limit: 64))
-    return 0
+    return try buffer.takeBytes(limit: 64)
   }
 }
 

@@ -215,8 +215,8 @@ public final class Pipe {
       let start = state.tail & 0xFFF
       let first = Int(state.tail >> 12)
       if pages == old.count { return }
-      let needed = (Int(start) + Int(used) + Int(state.kept) + pageSize - 1) / pageSize
-      if needed > pages { throw .resourceBusy }
+      let needed = (Int(start) + Int(used) + pageSize - 1) / pageSize
+      if needed > pages || state.kept > 0 { throw .resourceBusy }
       // A full ring's newest bytes may lie before the oldest in the same page: they get one of their own.
       let wrapped = needed > old.count ? try PageCache.allocate() : nil
       if let wrapped, let shared = old[first % old.count] { wrapped.copy(from: shared) }

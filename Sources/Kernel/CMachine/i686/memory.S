@@ -2,6 +2,12 @@
 #include "../../CRuntime/include/copy.h"
 
 .section .text
+// Arguments are at 16(%esp) and up then.
+.macro SAVE_USER
+    pushl %esi
+    pushl %edi
+    pushl %ebx
+.endm
 .macro OPEN_USER
     cmpb $0, machine_smap
     je 9f
@@ -19,9 +25,7 @@
 // A fault between user_access_start and user_access_end that the page-fault handler cannot resolve
 // resumes at user_access_fault. All five routines keep the same three saved registers on the stack.
 user_copy:
-    pushl %esi
-    pushl %edi
-    pushl %ebx
+    SAVE_USER
     movl 16(%esp), %edi
     movl 20(%esp), %esi
     movl 24(%esp), %edx
@@ -29,9 +33,7 @@ user_copy:
     OPEN_USER
     jmp user_copy_body
 user_zero:
-    pushl %esi
-    pushl %edi
-    pushl %ebx
+    SAVE_USER
     movl 16(%esp), %edi
     movl 20(%esp), %edx
     movl $1, %ebx
@@ -39,9 +41,7 @@ user_zero:
     OPEN_USER
     jmp user_zero_body
 user_string:
-    pushl %esi
-    pushl %edi
-    pushl %ebx
+    SAVE_USER
     movl 16(%esp), %edi
     movl 20(%esp), %esi
     movl 24(%esp), %edx
@@ -49,9 +49,7 @@ user_string:
     OPEN_USER
     jmp user_string_body
 user_exchange:
-    pushl %esi
-    pushl %edi
-    pushl %ebx
+    SAVE_USER
     movl 16(%esp), %edi
     movl 20(%esp), %eax
     movl 24(%esp), %ecx
@@ -62,9 +60,7 @@ user_exchange:
 
 // user_word(from, to): copies a word; 1 if it cannot be read.
 user_word:
-    pushl %esi
-    pushl %edi
-    pushl %ebx
+    SAVE_USER
     movl 16(%esp), %esi
     movl 20(%esp), %edi
     movl $3, %ebx
