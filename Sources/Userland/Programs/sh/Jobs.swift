@@ -87,7 +87,7 @@ extension Shell {
           try? pipe.1.duplicate(as: 1)
           try? pipe.1.close()
         }
-        _ = self.run(command)
+        self.runLast(command)
       }
       try? input?.close()
       try? pipe?.1.close()
@@ -103,7 +103,7 @@ extension Shell {
   func startBackground(_ node: Node) {
     let child = spawn(group: 0, foreground: false) {
       if !self.isInteractive, let null = try? FileDescriptor.open("/dev/null") { try? null.duplicate(as: 0) }
-      _ = self.run(node)
+      self.runLast(node)
     }
     guard let child else { return }
     lastBackground = child

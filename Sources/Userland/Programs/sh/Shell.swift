@@ -21,6 +21,8 @@ final class Shell {
   var exitsOnError = false
   /// Prompts, jobs in process groups of their own, terminal hand-over.
   var isInteractive = false
+  /// The next simple command is the last this process runs.
+  private var replacesItself = false
   var jobs = JobTable()
   var loopDepth = 0
 
@@ -193,7 +195,20 @@ final class Shell {
 
   // MARK: Simple commands
 
+  /// Runs the last thing a child has to do: a program takes the child's place, so that `$!` is the program's number.
+  func runLast(_ node: Node) {
+    switch node {
+    case .pipeline(let commands, negated: false) where commands.count == 1: runLast(commands[0])
+    case .simple:
+      replacesItself = true
+      _ = run(node)
+    default: _ = run(node)
+    }
+  }
+
   private func runSimple(_ assignments: [(name: Bytes, value: Word)], _ words: [Word], _ redirects: [Redirect], _ node: Node) -> Flow {
+    let replaces = replacesItself
+    replacesItself = false
     var expanded = expand(words)
     if expanded.isEmpty {
       status = 0
@@ -216,11 +231,13 @@ final class Shell {
       Output.standard.flush()
       return flow
     }
-    runChild {
+    let start = {
       for assignment in assignments { self.set(assignment.name, self.expandToText(assignment.value), exported: true) }
       guard self.apply(redirects) else { Program.exit(1) }
       self.execute(expanded)
     }
+    if replaces { start() }
+    runChild(start)
     return .normal
   }
 

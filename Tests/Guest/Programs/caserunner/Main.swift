@@ -32,7 +32,7 @@ struct Main {
     say(report, "# running " + action)
     let before = State.settled()
     let failure = execute(words, limit)
-    let after = State.settled()
+    let after = State.settled(after: before)
     let problem = failure ?? after.leak(since: before)
     guard let problem else { return say(report, "ok " + decimal(order) + " - " + action) }
     if let output = try? FileDescriptor.open("/tmp/output").readAll() {
@@ -154,17 +154,19 @@ struct State {
   }
 
   /// The state without caches. Orphans that init reaps and files that dying processes close get a moment.
-  static func settled() -> State {
+  /// With `before`: what a killed case left takes its time to end and to be reaped.
+  static func settled(after before: State? = nil) -> State {
     Process.sync()  // dirty pages are no leak
     if let file = try? FileDescriptor.open("/proc/sys/vm/drop_caches", flags: OpenFlags.writeOnly) {
       try? file.write("3\n")
       try? file.close()
     }
     var last = now()
-    for _ in 0..<200 {
+    for _ in 0..<1000 {
       try? Process.sleep(milliseconds: 2)
       let next = now()
-      if next.processes == last.processes, next.files == last.files { return next }
+      let isMore = before.map { next.processes > $0.processes || next.files > $0.files } ?? false
+      if !isMore, next.processes == last.processes, next.files == last.files { return next }
       last = next
     }
     return last
