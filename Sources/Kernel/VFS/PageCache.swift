@@ -209,20 +209,26 @@ extension Inode {
   /// Throws `noSpace` with the file as long as the part that got blocks.
   public func allocate(_ range: Range<UInt64>) throws(Errno) {
     try mutex.withLock { _ throws(Errno) in
-      var position = range.lowerBound
-      while position < range.upperBound {
-        guard let index = UInt32(exactly: position >> 12) else { throw .fileTooLarge }
-        let start = Int(position & 0xFFF)
-        let count = Int(min(UInt64(pageSize - start), range.upperBound - position))
-        let frame = try page(index)
-        defer { Frames.release(frame) }
-        try fileSystem.reserve(self, index, start..<(start + count))
-        markDirty(index)
-        position += UInt64(count)
-        attributes.withLock { if position > $0.size { $0.size = position } }
-      }
+      var failure: Errno?
+      do throws(Errno) { try allocateBlocks(range) } catch { failure = error }
       touch(modification: true)
-      try fileSystem.attributesChanged(self)
+      try fileSystem.attributesChanged(self)  // also of a part: blocks beyond the end would be lost ones
+      if let failure { throw failure }
+    }
+  }
+
+  private func allocateBlocks(_ range: Range<UInt64>) throws(Errno) {
+    var position = range.lowerBound
+    while position < range.upperBound {
+      guard let index = UInt32(exactly: position >> 12) else { throw .fileTooLarge }
+      let start = Int(position & 0xFFF)
+      let count = Int(min(UInt64(pageSize - start), range.upperBound - position))
+      let frame = try page(index)
+      defer { Frames.release(frame) }
+      try fileSystem.reserve(self, index, start..<(start + count))
+      markDirty(index)
+      position += UInt64(count)
+      attributes.withLock { if position > $0.size { $0.size = position } }
     }
   }
 

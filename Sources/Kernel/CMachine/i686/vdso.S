@@ -223,32 +223,33 @@ now:
     ret
 .endm
 
-.balign 16
-clock_gettime:
+// The two clock_gettime: with `struct timespec`, and with the one of 64-bit words.
+.macro CLOCK_GETTIME wide, number
     CHOOSE_CLOCK 1f
     call now
     SPLIT 1f
     movl 8(%esp), %ecx
     movl %eax, (%ecx)
+    .if \wide
+    movl $0, 4(%ecx)
+    movl %edx, 8(%ecx)
+    movl $0, 12(%ecx)
+    .else
     movl %edx, 4(%ecx)
+    .endif
     xorl %eax, %eax
     ret
-1:  CALL_KERNEL 265
+1:  CALL_KERNEL \number
+.endm
+
+.balign 16
+clock_gettime:
+    CLOCK_GETTIME 0, 265
 clock_gettime_end:
 
 .balign 16
 clock_gettime64:
-    CHOOSE_CLOCK 1f
-    call now
-    SPLIT 1f
-    movl 8(%esp), %ecx
-    movl %eax, (%ecx)
-    movl $0, 4(%ecx)
-    movl %edx, 8(%ecx)
-    movl $0, 12(%ecx)
-    xorl %eax, %eax
-    ret
-1:  CALL_KERNEL 403
+    CLOCK_GETTIME 1, 403
 clock_gettime64_end:
 
 .balign 16
