@@ -34,12 +34,12 @@ CASE(user_and_system) {
   OK(getrusage(RUSAGE_SELF, &b));
   double user = of(b.ru_utime) - of(a.ru_utime), system = of(b.ru_stime) - of(a.ru_stime);
   printf("user work: %.3f user, %.3f system\n", user, system);
-  CHECK(user > 0.2 && user < 0.6 && system < 0.1);
+  CHECK(user + system > 0.29 && user + system < 0.6 && user > 2 * system);
   use_system(0.3);
   OK(getrusage(RUSAGE_SELF, &c));
   user = of(c.ru_utime) - of(b.ru_utime), system = of(c.ru_stime) - of(b.ru_stime);
   printf("system work: %.3f user, %.3f system\n", user, system);
-  CHECK(system > 0.2 && system < 0.6 && user < 0.1);
+  CHECK(user + system > 0.29 && user + system < 0.6 && system > 2 * user);
   double total = of(c.ru_utime) + of(c.ru_stime), clock = clock_of(CLOCK_PROCESS_CPUTIME_ID);
   CHECK(clock >= total - 0.002 && clock < total + 0.1);
 }
@@ -113,11 +113,18 @@ CASE(system_times) {
   struct timespec pause = {0, 500000000};
   nanosleep(&pause, NULL);
   cpu_line(&user[1], &system[1], &idle[1]);
+  struct rusage mine[2];
+  OK(getrusage(RUSAGE_SELF, &mine[0]));
   use_user(0.5);
+  OK(getrusage(RUSAGE_SELF, &mine[1]));
   cpu_line(&user[2], &system[2], &idle[2]);
-  printf("asleep: %.0f user %.0f idle; at work: %.0f user\n", user[1] - user[0], idle[1] - idle[0], user[2] - user[1]);
-  CHECK(idle[1] - idle[0] >= 40);
-  CHECK(user[2] - user[1] >= 40);
+  double used = 100 * (of(mine[1].ru_utime) - of(mine[0].ru_utime));
+  printf("asleep: %.0f user %.0f idle; at work: %.0f user of which %.1f ours\n", user[1] - user[0], idle[1] - idle[0],
+         user[2] - user[1], used);
+  CHECK(idle[1] - idle[0] >= 25);
+  // An interrupt's work in our time is the system's; how much there is depends on the machine.
+  CHECK(used >= 20);
+  CHECK(user[2] - user[1] >= used - 2);
   double up, sum;
   FILE *file = fopen("/proc/uptime", "r");
   CHECK(file && fscanf(file, "%lf %lf", &up, &sum) == 2);
