@@ -297,7 +297,7 @@ public final class Ext2Type: FileSystemType {
   public init() {}
   public var name: String { "ext2" }
   public var needsDevice: Bool { true }
-  public func make(source: [UInt8], device: Inode?, readOnly: Bool) throws(Errno) -> any FileSystem {
+  public func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem {
     guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
       throw .noSuchAddressOrDevice
     }

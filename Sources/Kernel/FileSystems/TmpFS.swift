@@ -26,26 +26,47 @@ public final class TmpFS: FileSystem {
   }
 
   public let typeName: String
-  public var livesInMemory: Bool { true }
+  public var memory: MemoryBudget? { pages }
   public let deviceNumber: UInt32
   private var rootInode: Inode?
   public var root: Inode { rootInode! }
   private let nextNumber = Atomic<UInt32>(2)
-  /// Frames this file system may hold.
-  private let limit: Int
-  let used = Atomic<Int>(0)
+  private let pages: MemoryBudget
+  private let files: MemoryBudget
 
-  /// An empty file system that holds at most `limit` pages.
-  public init(typeName: String = "tmpfs", device: UInt32, mode: UInt32 = 0o1777, limit: Int = .max) {
+  /// An empty file system without limits.
+  public convenience init(typeName: String = "tmpfs", device: UInt32, mode: UInt32 = 0o1777) {
+    var options = TmpFSOptions()
+    options.mode = mode
+    options.pages = .max
+    options.files = .max
+    self.init(typeName: typeName, device: device, options)
+  }
+
+  /// What mount(2) makes. Throws `invalidArgument` for options that are none.
+  public static func mounted(_ options: [UInt8]) throws(Errno) -> TmpFS {
+    TmpFS(typeName: "tmpfs", device: DeviceNumber.nextAnonymous(), try TmpFSOptions(options))
+  }
+
+  /// What a live system's root is: it may hold half of memory.
+  public static func root(device: UInt32) -> TmpFS {
+    var options = TmpFSOptions()
+    options.mode = 0o755
+    return TmpFS(typeName: "rootfs", device: device, options)
+  }
+
+  init(typeName: String, device: UInt32, _ options: TmpFSOptions) {
     self.typeName = typeName
     deviceNumber = device
-    self.limit = limit
-    var attributes = Attributes(mode: Mode.directory | mode)
+    pages = MemoryBudget(limit: options.pages)
+    files = MemoryBudget(limit: options.files)
+    var attributes = Attributes(mode: Mode.directory | options.mode, owner: options.owner, group: options.group)
     attributes.links = 2
     let root = Inode(
       self, number: 1, attributes: attributes, payload: Directory(parent: 1))
     root.addUser()
     rootInode = root
+    try? files.take(1)
   }
 
   private func directory(_ inode: Inode) throws(Errno) -> Directory {
@@ -72,10 +93,14 @@ public final class TmpFS: FileSystem {
     var attributes = attributes
     let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
     attributes.links = isDirectory ? 2 : 1
+    try files.take(1)
     let number = UInt64(nextNumber.wrappingAdd(1, ordering: .relaxed).newValue)
     let inode = Inode(
       self, number: number, attributes: attributes, payload: isDirectory ? Directory(parent: directory.number) : nil)
-    try add(name, inode, to: directory)
+    do throws(Errno) { try add(name, inode, to: directory) } catch {
+      files.give(1)
+      throw error
+    }
     return inode
   }
 
@@ -137,9 +162,7 @@ public final class TmpFS: FileSystem {
 
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { frame.zero() }
 
-  public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
-    if PageCache.count.load(ordering: .relaxed) >= limit { throw .noSpace }
-  }
+  public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {}
 
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {}
 
@@ -147,13 +170,20 @@ public final class TmpFS: FileSystem {
     inode.attributes.withLock { $0.blocks = ($0.size + 4095) / 4096 * 8 }
   }
 
-  public func evict(_ inode: Inode) { inode.dropPages() }
+  public func evict(_ inode: Inode) {
+    inode.dropPages()
+    files.give(1)
+  }
 
   public func statistics() -> FileSystemStatistics {
     var result = FileSystemStatistics(magic: 0x0102_1994)
-    result.blocks = UInt64(min(limit, Int(Frames.totalCount)))
-    result.freeBlocks = UInt64(Frames.freeCount)
+    let limit = min(pages.limit, Int(Frames.totalCount))
+    result.blocks = UInt64(limit)
+    result.freeBlocks = UInt64(max(0, limit - pages.used))
     result.availableBlocks = result.freeBlocks
+    let most = min(files.limit, Int(Frames.totalCount))
+    result.files = UInt64(most)
+    result.freeFiles = UInt64(max(0, most - files.used))
     return result
   }
 }

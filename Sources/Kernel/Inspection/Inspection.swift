@@ -78,7 +78,7 @@ public enum Inspection {
   }
 
   private static func inodes() -> String {
-    var out = "cached pages \(PageCache.count.load(ordering: .relaxed)), dirty \(PageCache.dirtyCount.load(ordering: .relaxed)), "
+    var out = "cached pages \(PageCache.count.load(ordering: .relaxed)), dirty \(WriteBack.dirtyCount.load(ordering: .relaxed)), "
     out += "names \(DentryCache.count.load(ordering: .relaxed))\n"
     for mount in Mounts.all() { out += "mount \(text(mount.source)) type \(mount.fileSystem.typeName)\n" }
     for process in ProcessTable.shared.all() {

@@ -27,7 +27,7 @@ enum Boot {
   /// Empty tables of every service: nothing here sleeps or touches hardware.
   static func startServices(_ line: CommandLine) {
     context.set(Context(line))
-    PageCache.start()
+    WriteBack.start()
     Mounts.start()
     Names.start()
     FileDescription.start()
@@ -35,6 +35,7 @@ enum Boot {
     DeviceRegistry.start()
     FileSystemTypes.start()
     ProcessTable.start()
+    FileMappings.start()
     Futex.start()
     SystemName.start()
     SystemLoad.start()
@@ -47,7 +48,7 @@ enum Boot {
   /// The boot thread.
   static func run() {
     do throws(Errno) {
-      let root = TmpFS(typeName: "rootfs", device: 1, mode: 0o755)
+      let root = TmpFS.root(device: 1)
       let mount = Mount(root, source: Array("rootfs".utf8), flags: 0)
       Mounts.addRoot(mount)
       let rootPath = Path(mount: mount, dentry: mount.root)
@@ -76,9 +77,9 @@ enum Boot {
   private static func registerFileSystems(_ devices: DevFS) {
     let proc = ProcFS()
     let shared = devices.fileSystem
-    FileSystemTypes.register(SimpleType("proc") { () throws(Errno) in proc })
-    FileSystemTypes.register(SimpleType("devtmpfs") { () throws(Errno) in shared })
-    FileSystemTypes.register(SimpleType("tmpfs") { () throws(Errno) in TmpFS(device: 7) })
+    FileSystemTypes.register(SimpleType("proc") { _ throws(Errno) in proc })
+    FileSystemTypes.register(SimpleType("devtmpfs") { _ throws(Errno) in shared })
+    FileSystemTypes.register(SimpleType("tmpfs") { options throws(Errno) in try TmpFS.mounted(options) })
     FileSystemTypes.register(Ext2Type())
   }
 }
@@ -95,7 +96,7 @@ enum RootMount {
     var walk = PathWalk(context)
     do throws(Errno) {
       let place = try walk.resolve(Array(path.utf8))
-      let fileSystem = try FileSystemTypes.make(Array(type.utf8), source: [], readOnly: false, context: context)
+      let fileSystem = try FileSystemTypes.make(Array(type.utf8), source: [], readOnly: false, options: [], context: context)
       try Mounts.add(Mount(fileSystem, source: Array(type.utf8), flags: 0), at: place)
     } catch { log("boot: \(path) could not be mounted: errno \(error.rawValue)") }
   }

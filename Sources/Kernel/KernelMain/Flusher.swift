@@ -1,5 +1,6 @@
 import Machine
 import Processes
+import Sync
 import SystemABI
 import Threads
 import VFS
@@ -12,16 +13,27 @@ enum Flusher {
 
   static func start() throws(Errno) {
     let thread = try Thread(user: false) {
-      var next = Clock.monotonic
+      var next = Clock.monotonic + interval
       while true {
-        do throws(Errno) {
+        waitUntil(next)
+        if Clock.monotonic >= next {
           next = max(next + interval, Clock.monotonic)
-          try Sleep.until(next, interruptible: false)
           SystemLoad.sample(runnable: Scheduler.runnableCount - 1)  // without this thread
-          try Mounts.sync()
-        } catch { log("flusher: a file system could not be written: errno \(error.rawValue)") }
+        }
+        do throws(Errno) { try Mounts.sync() } catch {
+          log("flusher: a file system could not be written: errno \(error.rawValue)")
+          // Pages that cannot be written stay many: not again at once.
+          try? Sleep.until(next, interruptible: false)
+        }
       }
     }
     Scheduler.begin(thread)
+  }
+
+  /// Until then, or until there is much to write.
+  private static func waitUntil(_ time: UInt64) {
+    do throws(Errno) {
+      try WriteBack.event.value.wait(interruptible: false, deadline: time, reason: "flusher") { WriteBack.isDue ? () : nil }
+    } catch {}
   }
 }

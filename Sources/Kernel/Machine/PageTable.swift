@@ -147,6 +147,16 @@ import Sync
     flush(range.lowerBound, pages: (range.count) >> 12)
   }
 
+  /// Takes write access away from present pages, for the next write to fault.
+  public func writeProtect(_ range: Range<UInt32>) {
+    var changed = false
+    forEach(range) { va, entry in
+      if entry & PageBits.writable != 0 { changed = true }
+      return entry & ~PageBits.writable
+    }
+    if changed { flush(range.lowerBound, pages: range.count >> 12) }
+  }
+
   private func forEach(_ range: Range<UInt32>, _ body: (UInt32, UInt64) -> UInt64) {
     var va = range.lowerBound
     while va < range.upperBound {
@@ -163,8 +173,8 @@ import Sync
 
   /// Copies a range's entries to a forked child, both losing write access; frames gain a reference.
   ///
-  /// With `shared` the pages stay writable: both see each other's writes.
-  public func share(_ range: Range<UInt32>, with child: PageTable, shared: Bool) throws(Errno) {
+  /// With `shared` the pages stay writable here, and if `writable` there: both see each other's writes.
+  public func share(_ range: Range<UInt32>, with child: PageTable, shared: Bool, writable: Bool) throws(Errno) {
     var va = range.lowerBound
     while va < range.upperBound {
       guard let table = unsafe leaf(va) else {
@@ -183,7 +193,7 @@ import Sync
             unsafe table[slot] = entry
           }
           Frames.retain(Self.frame(entry))
-          unsafe target![slot] = entry
+          unsafe target![slot] = shared && !writable ? entry & ~PageBits.writable : entry
           child.residentPages += 1
         }
         va += 4096

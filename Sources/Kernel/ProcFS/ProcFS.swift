@@ -92,9 +92,6 @@ public final class ProcFS: FileSystem {
     attributes.links = 2
     return Inode(self, number: number, attributes: attributes, payload: Directory(kind))
   }
-  func file(_ number: UInt64, mode: UInt32 = 0o444, _ make: @escaping () throws(Errno) -> [UInt8]) -> Inode {
-    Inode(self, number: number, attributes: Attributes(mode: Mode.regular | mode), payload: File(make))
-  }
   func link(_ number: UInt64, _ payload: AnyObject) -> Inode {
     Inode(self, number: number, attributes: Attributes(mode: Mode.link | 0o777), payload: payload)
   }
@@ -157,7 +154,12 @@ public final class ProcFS: FileSystem {
   private func lookupProcess(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
     guard let process = ProcessTable.shared.find(id) else { throw .noSuchFileOrDirectory }
     let base = UInt64(id) * 4096
-    if Self.isName(name, "fd") { return directory(.descriptors(id), number: base + 1) }
+    if Self.isName(name, "fd") {
+      let descriptors = directory(.descriptors(id), number: base + 1)
+      let (owner, group) = (process.who.euid, process.who.egid)
+      descriptors.attributes.withLock { ($0.mode, $0.owner, $0.group) = (Mode.directory | 0o500, owner, group) }
+      return descriptors
+    }
     if Self.isName(name, "task") { return directory(.tasks(id), number: base + 2) }
     if Self.isName(name, "exe") {
       return link(
@@ -170,8 +172,14 @@ public final class ProcFS: FileSystem {
     if Self.isName(name, "cwd") { return link(base + 4, Link { () throws(Errno) in process.pathContext.directory }) }
     if Self.isName(name, "root") { return link(base + 5, Link { () throws(Errno) in process.pathContext.root }) }
     guard let index = ProcessFiles.all.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
-    let make = ProcessFiles.all[index].make
-    return file(base + 100 + UInt64(index)) { () throws(Errno) in try make(process) }
+    let item = ProcessFiles.all[index]
+    var write: (([UInt8]) throws(Errno) -> Void)?
+    if let act = item.write { write = { bytes throws(Errno) in try act(process, bytes) } }
+    let (owner, group) = (process.who.euid, process.who.egid)
+    return Inode(
+      self, number: base + 100 + UInt64(index),
+      attributes: Attributes(mode: Mode.regular | item.mode, owner: owner, group: group),
+      payload: File({ () throws(Errno) in try item.make(process) }, write: write))
   }
 
   private func lookupDescriptor(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {

@@ -4,18 +4,54 @@ import Primitives
 import Processes
 import Signals
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 import VFS
 
 /// Files in /proc/PID.
 enum ProcessFiles {
-  typealias Item = (name: StaticString, make: (Process) throws(Errno) -> [UInt8])
+  /// A file: its name, who may use it, its text, and what a write to it does.
+  final class Item {
+    let name: StaticString
+    let mode: UInt32
+    let make: (Process) throws(Errno) -> [UInt8]
+    let write: ((Process, [UInt8]) throws(Errno) -> Void)?
+    init(
+      _ name: StaticString, mode: UInt32 = 0o444, _ make: @escaping (Process) throws(Errno) -> [UInt8],
+      write: ((Process, [UInt8]) throws(Errno) -> Void)? = nil
+    ) {
+      self.name = name
+      self.mode = mode
+      self.make = make
+      self.write = write
+    }
+  }
   static var all: [Item] {
     [
-      ("stat", stat), ("status", status), ("statm", statm), ("cmdline", cmdline), ("environ", environ), ("maps", maps),
-      ("comm", comm), ("mounts", { (_) throws(Errno) in try SystemFiles.mounts() }), ("limits", limits),
+      Item("stat", stat), Item("status", status), Item("statm", statm), Item("cmdline", cmdline),
+      Item("environ", mode: 0o400, environ), Item("maps", maps), Item("comm", comm),
+      Item("mounts") { (_) throws(Errno) in try SystemFiles.mounts() }, Item("limits", limits),
+      Item("oom_score") { (process) throws(Errno) in line(OutOfMemory.thousandths(process)) },
+      Item(
+        "oom_score_adj", mode: 0o644, { (process) throws(Errno) in line(Int(process.memoryWish.load(ordering: .relaxed))) },
+        write: setMemoryWish),
     ]
+  }
+
+  private static func line(_ value: Int) -> [UInt8] {
+    var text = Text()
+    text.add(Int32(value))
+    text.add("\n")
+    return text.bytes
+  }
+
+  /// Anybody may offer himself; only the superuser asks to be spared.
+  private static func setMemoryWish(_ process: Process, _ text: [UInt8]) throws(Errno) {
+    let word = String(decoding: text.prefix { $0 != 10 && $0 != 0 }, as: UTF8.self)
+    guard let wish = Int32(word), wish >= -1000, wish <= 1000 else { throw .invalidArgument }
+    if wish < process.memoryWish.load(ordering: .relaxed), !Task.currentTask.process.who.isSuperuser { throw .permissionDenied }
+    process.memoryWish.store(wish, ordering: .relaxed)
   }
 
   /// R running, S sleeping, T stopped, Z zombie.

@@ -65,7 +65,7 @@ enum SystemFiles {
     text.addSize("Cached", kilobytes: cached)
     text.addSize("SwapTotal", kilobytes: 0)
     text.addSize("SwapFree", kilobytes: 0)
-    text.addSize("Dirty", kilobytes: UInt64(max(0, PageCache.dirtyCount.load(ordering: .relaxed))) * 4)
+    text.addSize("Dirty", kilobytes: UInt64(max(0, WriteBack.dirtyCount.load(ordering: .relaxed))) * 4)
     return text.bytes
   }
 

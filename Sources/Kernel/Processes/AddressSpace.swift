@@ -2,6 +2,7 @@ import Machine
 import Memory
 import Primitives
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 import VFS
@@ -13,16 +14,25 @@ public final class MappedFile {
   public let inode: Inode
   /// Where it was opened, for /proc/pid/maps.
   public let path: Path?
-  public init(_ inode: Inode, path: Path?) {
+  /// Shared, and of a file that was opened for writing: mprotect may make it writable.
+  public let reachesFile: Bool
+  public init(_ inode: Inode, path: Path?, reachesFile: Bool = false) {
     self.inode = inode
     self.path = path
+    self.reachesFile = reachesFile
     inode.addUser()
+    inode.mappings.wrappingAdd(1, ordering: .acquiringAndReleasing)
+    if reachesFile { inode.writableMappings.wrappingAdd(1, ordering: .acquiringAndReleasing) }
   }
-  deinit { inode.removeUser() }
+  deinit {
+    inode.mappings.wrappingSubtract(1, ordering: .acquiringAndReleasing)
+    if reachesFile { inode.writableMappings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
+    inode.removeUser()
+  }
 }
 
 /// Why a fault could not be resolved: the signal to send.
-public enum FaultFailure: Error {
+public enum FaultFailure: Error, Equatable {
   case segmentation(mapped: Bool)
   case bus
   case outOfMemory
@@ -38,6 +48,8 @@ public final class AddressSpace {
     public var stackLimit: UInt32 = 8 << 20
     /// mlockall(MCL_FUTURE): new mappings are brought in at once.
     public var populatesNewAreas = false
+    /// Its process is to die of a shortage of memory: nothing comes back.
+    var isCondemned = false
     public init() {}
   }
   public let table: PageTable
@@ -63,6 +75,7 @@ public final class AddressSpace {
   /// Makes an address accessible, or says why not. May sleep.
   public func resolveFault(_ address: UInt32, write: Bool, execute: Bool) throws(FaultFailure) {
     try state.withLock { state throws(FaultFailure) in
+      if state.isCondemned { throw .segmentation(mapped: true) }
       let area = try findArea(&state, address)
       guard write ? area.writable : execute ? area.executable : area.readable || area.executable || area.writable else {
         throw .segmentation(mapped: true)
@@ -115,7 +128,13 @@ public final class AddressSpace {
     if UInt64(index) << 12 >= inode.size { throw .ioError }
     let frame = try inode.page(index)
     if area.shared {
-      if write { inode.markDirty(index) }
+      if write {
+        do throws(Errno) { try reserve(inode, index) } catch {
+          Frames.release(frame)
+          throw error
+        }
+        inode.markDirty(index)
+      }
       try mapOrRelease(page, frame, writable: write, area)
     } else if write {
       defer { Frames.release(frame) }
@@ -126,6 +145,14 @@ public final class AddressSpace {
       try mapOrRelease(page, frame, writable: false, area, copyOnWrite: true)
       mapAround(area, inode, page)
     }
+  }
+
+  /// A full disk is told to who writes, not to the flusher.
+  private func reserve(_ inode: Inode, _ index: UInt32) throws(Errno) {
+    let size = inode.size
+    let start = UInt64(index) << 12
+    guard size > start else { throw .ioError }
+    try inode.fileSystem.reserve(inode, index, 0..<Int(min(size - start, 4096)))
   }
 
   private func mapOrRelease(_ page: UInt32, _ frame: Frame, writable: Bool, _ area: Area<MappedFile>, copyOnWrite: Bool = false)
@@ -162,7 +189,10 @@ public final class AddressSpace {
   /// A write to a present read-only page of a writable area.
   private func makeWritable(_ area: Area<MappedFile>, _ page: UInt32, _ entry: UInt64) throws(Errno) {
     if area.shared {
-      if let inode = area.backing?.inode { inode.markDirty(area.page(of: page)) }
+      if let inode = area.backing?.inode {
+        try reserve(inode, area.page(of: page))
+        inode.markDirty(area.page(of: page))
+      }
       table.makeWritable(page)
       return
     }
@@ -213,6 +243,7 @@ public final class AddressSpace {
       var covered = range.lowerBound
       while covered < range.upperBound {
         guard let area = state.areas.find(covered) else { throw .noMemory }
+        if writable, area.shared, let file = area.backing, !file.reachesFile { throw .permissionDenied }
         covered = area.end
       }
       for var piece in state.areas.remove(range) {
@@ -325,7 +356,9 @@ public final class AddressSpace {
       for area in state.areas.areas {
         // File pages that cannot have private copies come back through the page cache.
         if area.backing != nil, !area.shared, !area.hasBeenWritable { continue }
-        try table.share(area.range, with: child.table, shared: area.shared)
+        // A child may write to a file's page only after it has marked it: it is on no list yet when write-back asks who may.
+        let writes = area.shared && (area.backing?.inode.fileSystem.livesInMemory ?? true)
+        try table.share(area.range, with: child.table, shared: area.shared, writable: writes)
       }
       table.flush(0, pages: .max)
       return (state.areas, state.brkStart, state.brk, state.mmapTop, state.stackLimit)

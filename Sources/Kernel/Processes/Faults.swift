@@ -4,6 +4,7 @@ import Sync
 import Synchronization
 import SystemABI
 import Threads
+import VFS
 
 /// Work that waits for a thread's return to user mode.
 public enum PendingWork {
@@ -38,8 +39,11 @@ public enum Faults {
     }
     do throws(FaultFailure) {
       try space.resolveFault(address, write: error & 2 != 0, execute: error & 16 != 0)
+      if fromUser, WriteBack.isDue { WriteBack.relieve(nil, written: 0) }
       return true
     } catch {
+      // Room is made and the instruction tried again, in the kernel too.
+      if error == .outOfMemory, OutOfMemory.relieve() { return true }
       if fromUser {
         switch error {
         case .segmentation(let mapped): post(.segmentation, code: mapped ? 2 : 1, address, task, 4)

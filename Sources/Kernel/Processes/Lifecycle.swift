@@ -33,19 +33,43 @@ extension Process {
     process.alarm.process = id
     let task = try Task(process, id: id)
     process.signals.withLock { $0.threads.append(task) }
-    ProcessTable.shared.add(process)
+    _ = ProcessTable.shared.add(process)
     return task
   }
 
   /// fork: a child with copies of everything. The child's thread is not started yet.
   public func fork(from parent: Task, shareMemory: Bool, exitSignal: UInt8) throws(Errno) -> Task {
     guard let space else { throw .noMemory }
+    try PageCache.admit()
     let childSpace = shareMemory ? space : try space.fork()
     let id = ProcessTable.shared.allocateID()
     let context = files.withLock { FileContext(root: $0.root, directory: $0.directory, umask: $0.umask) }
     let (group, session) = ProcessTable.shared.withTree { (tree.group, tree.session) }
     let child = Process(id: id, space: childSpace, files: context, credentials: who, tree: TreeSlot(group: group, session: session))
+    do throws(Errno) { try child.countThread(for: self) } catch {
+      child.leaveFiles()
+      throw error
+    }
+    do throws(Errno) { return try complete(child, from: parent, shareMemory, exitSignal) } catch {
+      child.uncountThread()
+      child.abandon()
+      throw error
+    }
+  }
+
+  /// Undoes what has been made of a child that will not be.
+  private func abandon() {
+    leaveFiles()
+    let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
+    for description in open { release(description) }
+    signals.withLock { $0.threads = [] }  // which refers to the process, too
+  }
+
+  /// The rest of fork: what may fail comes first, and then the child is there.
+  private func complete(_ child: Process, from parent: Task, _ shareMemory: Bool, _ exitSignal: UInt8) throws(Errno) -> Task {
+    let id = child.id
     child.alarm.process = id
+    child.memoryWish.store(memoryWish.load(ordering: .relaxed), ordering: .relaxed)
     child.noNewPrivileges.store(noNewPrivileges.load(ordering: .relaxed), ordering: .relaxed)
     child.tree.exitSignal = exitSignal
     let task = try Task(child, id: id)
@@ -66,16 +90,21 @@ extension Process {
     child.executable.withLock { $0 = image }
     let limits = self.limits.withLock { $0 }
     child.limits.withLock { $0 = limits }
-    ProcessTable.shared.withTree {
-      child.tree.parent = self
-      tree.children.append(child)
-    }
-    ProcessTable.shared.add(child)
+    guard ProcessTable.shared.add(child, childOf: self, by: parent) else { throw .restartAlways }
     return task
   }
 
   /// Adds a thread to this process (CLONE_THREAD).
   public func addThread(from parent: Task) throws(Errno) -> Task {
+    try PageCache.admit()
+    try countThread(for: self)
+    do throws(Errno) { return try newThread(from: parent) } catch {
+      uncountThread()
+      throw error
+    }
+  }
+
+  private func newThread(from parent: Task) throws(Errno) -> Task {
     let task = try Task(self, id: ProcessTable.shared.allocateID())
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
@@ -106,7 +135,7 @@ extension Task {
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
-    if last { process.closeEverything() }
+    if last { process.closeEverything() } else { process.uncountThread() }
     // The address space may die with the process: this thread must not run on its tables. A parent that learns of the end
     // finds the memory free.
     Scheduler.activate(pageTable: 0)
@@ -122,9 +151,7 @@ extension Process {
     deleteTimers()
     let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
     for description in open { release(description) }
-    let (root, directory) = files.withLock { ($0.root, $0.directory) }
-    root.unpin()
-    directory.unpin()
+    leaveFiles()
     let handlers = exitHandlers.withLock { list in
       let all = list
       list = []
@@ -147,6 +174,13 @@ extension Process {
   public func signalVforkParent() {
     vforkDone.store(true, ordering: .releasing)
     vforkEvent.wake()
+  }
+
+  /// Ends its use of root and working directory.
+  private func leaveFiles() {
+    let (root, directory) = files.withLock { ($0.root, $0.directory) }
+    root.unpin()
+    directory.unpin()
   }
 
   private func endSession() {
@@ -231,7 +265,8 @@ extension Process {
     let mine = ProcessTable.shared.withTree {
       guard case .zombie = tree.exit else { return false }
       tree.exit = .reaped
-      parent.tree.children.removeAll { $0 === self }
+      // Not `parent`: it may have ended meanwhile, and left it to another.
+      tree.parent?.tree.children.removeAll { $0 === self }
       tree.parent = nil
       return true
     }
@@ -241,6 +276,7 @@ extension Process {
       parent.childrenTime.withLock { $0 += times }
     }
     ProcessTable.shared.remove(self)
+    uncountThread()
   }
 
   /// What `wait` looks for.

@@ -66,6 +66,8 @@ public final class Process {
   public let id: Int32
   /// Its place in the process table's list; under the table's lock.
   var tableIndex = 0
+  /// How many had been added with it; under the table's lock.
+  var serial: UInt32 = 0
   public let tree: TreeSlot
   public let signals: InterruptSpinLock<Signals, SignalRank>
   public let descriptors = SpinLock<DescriptorTable, ProcessRank>(DescriptorTable())
@@ -98,6 +100,11 @@ public final class Process {
   public let personality = Atomic<UInt32>(0)
   /// Programs it executes gain nothing from set-user-id bits. SPEC: prctl(2) PR_SET_NO_NEW_PRIVS.
   public let noNewPrivileges = Atomic<Bool>(false)
+  /// /proc/PID/oom_score_adj: -1000 never killed for memory, 1000 first.
+  public let memoryWish = Atomic<Int32>(0)
+  /// Whose threads its threads count as, and how many there are.
+  let account: SpinLock<ThreadCounts.User, LeafRank>
+  let countedThreads = Atomic<Int>(0)
   /// POSIX timers by id.
   public let timers = SpinLock<[PosixTimer?], ProcessRank>([])
 
@@ -109,6 +116,7 @@ public final class Process {
     context.directory.pin()
     files = SpinLock(context)
     credentials = SpinLock(who)
+    account = SpinLock(ThreadCounts.user(who.uid))
     spaceSlot = SpinLock(space)
     startTime = Clock.monotonic
     alarm = AlarmTimer()
@@ -205,7 +213,8 @@ public struct ResourceLimit {
     all[3] = ResourceLimit(soft: 8 << 20, hard: infinity)  // stack
     all[4] = ResourceLimit(soft: 0, hard: infinity)  // core
     all[7] = ResourceLimit(soft: 1024, hard: 1_048_576)  // descriptors
-    all[6] = ResourceLimit(soft: 4096, hard: 4096)  // processes
+    let threads = UInt64(ThreadCounts.limit / 2)
+    all[6] = ResourceLimit(soft: threads, hard: threads)  // processes
     all[8] = ResourceLimit(soft: 64 << 10, hard: 64 << 10)  // locked memory
     all[11] = ResourceLimit(soft: 2048, hard: 2048)
     all[12] = ResourceLimit(soft: 819200, hard: 819200)
@@ -267,7 +276,11 @@ public final class Task: Thread {
 public final class ProcessTable {
   private static let cell = BootCell<ProcessTable>()
   public static var shared: ProcessTable { cell.value }
-  public static func start() { cell.set(ProcessTable()) }
+  public static func start() {
+    ThreadCounts.start()
+    OutOfMemory.start()
+    cell.set(ProcessTable())
+  }
 
   struct State: ~Copyable {
     /// By id: all of them, so that nothing grows under the lock.
@@ -275,6 +288,8 @@ public final class ProcessTable {
     /// In no order; each process knows its place.
     var live: [Process] = []
     var lastID: Int32 = 0
+    /// Processes ever added.
+    var added: UInt32 = 0
     /// Ids have been used up once: from now on look before reusing one.
     var wrapped = false
   }
@@ -312,13 +327,58 @@ public final class ProcessTable {
     return false
   }
 
-  public func add(_ process: Process) {
-    state.withLock { state in
+  /// Adds a process to the table, and to its parent's family. Answers false, with nothing done, when a signal waits for the
+  /// forking thread: what is sent to a whole group must not miss a child that is being made.
+  func add(_ process: Process, childOf parent: Process? = nil, by thread: Task? = nil) -> Bool {
+    let added = state.withLock { state in
+      if let thread, thread.interruptRequested.load(ordering: .acquiring) { return false }
+      if let parent {
+        process.tree.parent = parent
+        parent.tree.children.append(process)
+      }
+      state.added += 1
+      process.serial = state.added
       state.byID[Int(process.id)] = process
       process.tableIndex = state.live.count
       state.live.append(process)
+      return true
     }
-    forkCount.wrappingAdd(1, ordering: .relaxed)
+    if added { forkCount.wrappingAdd(1, ordering: .relaxed) }
+    return added
+  }
+
+  /// Does something with every process, zombies too, that `condition`, asked under the table's lock, is true of; their number.
+  ///
+  /// Those that were made meanwhile have their turn too: after all others had theirs, so that a signal has stopped who
+  /// makes them.
+  @discardableResult public func forEach(_ condition: (Process) -> Bool, _ body: (Process) -> Void) -> Int {
+    var total = 0
+    var seen: UInt32 = 0
+    for _ in 0..<8 {
+      let (found, last) = take(after: seen, condition)
+      if found.isEmpty { break }
+      for process in found { body(process) }
+      total += found.count
+      seen = last
+    }
+    return total
+  }
+
+  /// Processes added after number `seen` that a condition is true of, and the number of the last one added.
+  private func take(after seen: UInt32, _ condition: (Process) -> Bool) -> ([Process], UInt32) {
+    while true {
+      var found: [Process] = []
+      // Room first: nothing grows under the lock.
+      found.reserveCapacity(count + 16)
+      let last: UInt32? = state.withLock { state in
+        for process in state.live where process.serial > seen && condition(process) {
+          if found.count == found.capacity { return nil }
+          found.append(process)
+        }
+        return state.added
+      }
+      if let last { return (found, last) }
+    }
   }
 
   func remove(_ process: Process) {

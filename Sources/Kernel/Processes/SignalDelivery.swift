@@ -208,8 +208,8 @@ extension Task {
       return
     }
     let result = Int32(bitPattern: frame.eax)
-    guard result == -512 || result == -514 else { return }
-    let restarts = handler == nil || result == -512 && handler!.flags & SignalAction.restart != 0
+    guard result >= -514 && result <= -512 else { return }
+    let restarts = handler == nil || result == -513 || result == -512 && handler!.flags & SignalAction.restart != 0
     if restarts {
       frame.eax = frame.originalEAX
       frame.eip &-= 2
@@ -239,9 +239,5 @@ extension Process {
 
 /// Sends to every member of a group; false when there is none.
 @discardableResult public func sendToGroup(_ group: Int32, _ information: SignalInformation) -> Bool {
-  let members = ProcessTable.shared.all().filter { process in
-    ProcessTable.shared.withTree { process.tree.group == group && process.tree.exit == .running }
-  }
-  for member in members { member.send(information) }
-  return !members.isEmpty
+  ProcessTable.shared.forEach({ $0.tree.group == group }) { $0.send(information) } > 0
 }

@@ -455,7 +455,7 @@ extension Call {
 
   func syncfs() throws(Errno) -> UInt32 {
     guard let inode = try description(a).inode else { throw .badFileDescriptor }
-    try PageCache.writeBack(inode.fileSystem)
+    try WriteBack.run(inode.fileSystem)
     try inode.fileSystem.sync()
     return 0
   }

@@ -86,7 +86,7 @@ extension Call {
     }
     guard description.isReadable else { throw .permissionDenied }
     if shared, protection & 2 != 0, !description.isWritable { throw .permissionDenied }
-    return MappedFile(inode, path: description.path)
+    return MappedFile(inode, path: description.path, reachesFile: shared && description.isWritable)
   }
 
   func munmap() throws(Errno) -> UInt32 {
@@ -187,7 +187,7 @@ extension Call {
 
 /// Memory without a name that several processes share: a file of an internal tmpfs.
 enum SharedMemory {
-  static func make(size: UInt64) throws(Errno) -> MappedFile { MappedFile(try inode(size: size), path: nil) }
+  static func make(size: UInt64) throws(Errno) -> MappedFile { MappedFile(try inode(size: size), path: nil, reachesFile: true) }
 
   /// A file of zeroes that is gone with its last user.
   static func inode(size: UInt64) throws(Errno) -> Inode {

@@ -304,7 +304,9 @@ extension Call {
       return 0
     }
     let type = try path(c)
-    let fileSystem = try FileSystemTypes.make(type, source: source, readOnly: flags & 1 != 0, context: process.pathContext)
+    let options = e == 0 ? [] : try UserMemory.string(e, limit: 4096)
+    let fileSystem = try FileSystemTypes.make(
+      type, source: source, readOnly: flags & 1 != 0, options: options, context: process.pathContext)
     try Mounts.add(Mount(fileSystem, source: source, flags: flags & 15), at: target)
     return 0
   }

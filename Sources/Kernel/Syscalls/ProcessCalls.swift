@@ -229,6 +229,7 @@ extension Call {
         throw .notPermitted
       }
     }
+    process.moveAccount()
     return 0
   }
 
@@ -257,6 +258,7 @@ extension Call {
       if effective != .max { who.euid = effective }
       if saved != .max { who.suid = saved }
     }
+    process.moveAccount()
     return 0
   }
 

@@ -179,22 +179,24 @@ extension Call {
     if b > 64 { throw .invalidArgument }
     let id = int(a)
     let information = try information(b, code: 0)
-    let targets: [Process]
     if id > 0 {
       guard let target = ProcessTable.shared.find(id) else { throw .noSuchProcess }
-      targets = [target]
-    } else {
-      let group = id == 0 ? ProcessTable.shared.withTree { process.tree.group } : 0 &- id
-      targets = ProcessTable.shared.all().filter { candidate in
-        ProcessTable.shared.withTree {
-          candidate.tree.exit == .running && (id == -1 ? candidate.id > 1 && candidate !== process : candidate.tree.group == group)
-        }
-      }
+      guard maySignal(target, b) else { throw .notPermitted }
+      if let information { target.send(information) }
+      return 0
     }
-    if targets.isEmpty { throw .noSuchProcess }
-    let allowed = targets.filter { maySignal($0, b) }
-    if allowed.isEmpty { throw .notPermitted }
-    if let information { for target in allowed { target.send(information) } }
+    let group = id == 0 ? ProcessTable.shared.withTree { process.tree.group } : 0 &- id
+    let me = process
+    var allowed = false
+    let found = ProcessTable.shared.forEach({
+      id == -1 ? $0.id > 1 && $0 !== me : $0.tree.group == group
+    }) { target in
+      guard maySignal(target, b) else { return }
+      allowed = true
+      if let information { target.send(information) }
+    }
+    if found == 0 { throw .noSuchProcess }
+    if !allowed { throw .notPermitted }
     return 0
   }
 

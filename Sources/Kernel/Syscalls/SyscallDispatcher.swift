@@ -16,9 +16,15 @@ public enum SyscallDispatcher {
       if !call.task.skipRestart { frame.eax = result }
       call.task.skipRestart = false
     } catch {
+      var error = error
+      if error == .noMemory, call.task.lacksMemory {
+        // Not a limit, but no frame to be had. A call fails like this only with nothing done: make room, and again.
+        call.task.lacksMemory = false
+        if OutOfMemory.relieve() { error = .restartAlways }
+      }
       frame.eax = UInt32(bitPattern: -error.rawValue)
       // A restart is decided on the way out, where the signal that caused it is known.
-      if error == .restart || error == .restartIfNoHandler { call.task.needsAttention = true }
+      if error.rawValue >= Errno.restart.rawValue { call.task.needsAttention = true }
     }
   }
 

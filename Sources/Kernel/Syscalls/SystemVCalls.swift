@@ -80,7 +80,7 @@ extension Call {
     space.map(
       Area(
         start: start, end: start + size, readable: true, writable: writable, executable: flags & 0o100000 != 0, shared: true,
-        backing: MappedFile(segment.inode, path: nil)))
+        backing: MappedFile(segment.inode, path: nil, reachesFile: writable)))
     let id = process.id
     segment.state.withLock {
       $0.attachTime = Clock.realtime

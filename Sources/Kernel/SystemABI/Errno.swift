@@ -133,5 +133,7 @@ public struct Errno: Error, Equatable, Sendable {
   /// Restarts if the handler has SA_RESTART, else EINTR.
   @inlinable public static var restart: Errno { Errno(rawValue: 512) }
   /// Restarts if there is no handler, else EINTR.
+  /// The call is made again whatever the signal does: it has had no effect.
+  @inlinable public static var restartAlways: Errno { Errno(rawValue: 513) }
   @inlinable public static var restartIfNoHandler: Errno { Errno(rawValue: 514) }
 }

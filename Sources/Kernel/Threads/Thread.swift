@@ -19,13 +19,15 @@ public enum SchedulingPolicy: UInt32, Sendable {
 // SAFETY: the FPU area is private to this file and the switch; it lives exactly as long as the thread.
 @safe open class Thread: RunQueueNode {
   public enum State: UInt8, Sendable {
+    /// Not begun: a signal may know it already, but nothing may run it, as it has no registers yet.
+    case new
     case ready, running, blocked, dead
   }
 
   public typealias Body = () -> Void
 
   /// Guarded by the run-queue lock of `cpu`.
-  final var state: State = .blocked
+  final var state: State = .new
   public final var runNext: Thread?
   /// The CPU whose run queue lock guards this thread.
   public internal(set) final var cpu: Int = 0
@@ -75,6 +77,8 @@ public enum SchedulingPolicy: UInt32, Sendable {
     final var held: [12 of UInt8] = .init(repeating: 0)
     final var heldCount = 0
   #endif
+  /// Set when no frame could be found for it; the system call's end looks.
+  public final var lacksMemory = false
   final let timer = WakeTimer()
   /// Links this thread into the one wait queue it may be on through `WaitQueue.wait`.
   final var waitNode: WaitNode!
@@ -124,6 +128,7 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// For reports: what it does now, in eight columns.
   public final var stateName: StaticString {
     switch state {
+    case .new: "new    "
     case .ready: "ready  "
     case .running: "running"
     case .blocked: "blocked"

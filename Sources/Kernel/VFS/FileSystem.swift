@@ -1,5 +1,6 @@
 import Machine
 import Primitives
+import Synchronization
 import SystemABI
 
 /// `statfs` numbers, in blocks of `blockSize` bytes.
@@ -31,6 +32,22 @@ public struct DirectoryEntry {
   }
 }
 
+/// How many of something (pages, files) a file system in memory holds and may hold.
+public final class MemoryBudget {
+  public let limit: Int
+  private let taken = Atomic<Int>(0)
+  public init(limit: Int) { self.limit = limit }
+
+  public var used: Int { max(0, taken.load(ordering: .relaxed)) }
+  public func take(_ count: Int) throws(Errno) {
+    if taken.wrappingAdd(count, ordering: .relaxed).newValue > limit {
+      give(count)
+      throw .noSpace
+    }
+  }
+  public func give(_ count: Int) { taken.wrappingSubtract(count, ordering: .relaxed) }
+}
+
 /// A mounted file system. It answers; names, permissions, caching and locks are the VFS's: every call that
 /// changes a directory comes with that directory's mutex held. All calls may sleep.
 public protocol FileSystem: AnyObject {
@@ -42,6 +59,8 @@ public protocol FileSystem: AnyObject {
   var cachesNames: Bool { get }
   /// Whether the page cache is all the storage there is: dirty pages stay and are never written.
   var livesInMemory: Bool { get }
+  /// What a file system that lives in memory counts its pages with.
+  var memory: MemoryBudget? { get }
   /// Whether this is a block device's content, which file systems read and write with their own locks held.
   var isBlockDevice: Bool { get }
   /// The inode a name stands for. Throws `noSuchFileOrDirectory`.
@@ -84,7 +103,8 @@ public protocol FileSystem: AnyObject {
 extension FileSystem {
   public var isReadOnly: Bool { false }
   public var cachesNames: Bool { true }
-  public var livesInMemory: Bool { false }
+  public var livesInMemory: Bool { memory != nil }
+  public var memory: MemoryBudget? { nil }
   public var isBlockDevice: Bool { false }
   public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
     throw .notPermitted

@@ -1,11 +1,12 @@
 import Sync
+import Synchronization
 import SystemABI
 
 /// A kind of file system that `mount` can make.
 public protocol FileSystemType: AnyObject {
   var name: String { get }
-  /// Mounts from a source: a device's path for some, anything for others.
-  func make(source: [UInt8], device: Inode?, readOnly: Bool) throws(Errno) -> any FileSystem
+  /// Mounts from a source: a device's path for some, anything for others. `options` is mount's data, `size=1m,mode=755`.
+  func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem
   /// Whether the source must be a block device.
   var needsDevice: Bool { get }
 }
@@ -26,11 +27,13 @@ public enum FileSystemTypes {
   public static func make(_ name: [UInt8], on device: Inode, readOnly: Bool) throws(Errno) -> any FileSystem {
     let type = try find(name)
     guard type.needsDevice else { throw .invalidArgument }
-    return try type.make(source: [], device: device, readOnly: readOnly)
+    return try type.make(source: [], device: device, readOnly: readOnly, options: [])
   }
 
   /// Throws `operationNotSupportedByDevice` for an unknown kind.
-  public static func make(_ name: [UInt8], source: [UInt8], readOnly: Bool, context: PathContext) throws(Errno) -> any FileSystem {
+  public static func make(_ name: [UInt8], source: [UInt8], readOnly: Bool, options: [UInt8], context: PathContext) throws(Errno)
+    -> any FileSystem
+  {
     let type = try find(name)
     var device: Inode?
     if type.needsDevice {
@@ -39,6 +42,14 @@ public enum FileSystemTypes {
       guard inode.type == Mode.block else { throw .notBlockDevice }
       device = inode
     }
-    return try type.make(source: source, device: device, readOnly: readOnly)
+    return try type.make(source: source, device: device, readOnly: readOnly, options: options)
+  }
+}
+
+extension DeviceNumber {
+  private static let anonymous = Atomic<UInt32>(32)
+  /// A number for a file system without a device: 0:32 and up, below are the kernel's own.
+  public static func nextAnonymous() -> UInt32 {
+    DeviceNumber(major: 0, minor: anonymous.wrappingAdd(1, ordering: .relaxed).oldValue & 0xF_FFFF).rawValue
   }
 }

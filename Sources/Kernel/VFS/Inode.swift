@@ -48,6 +48,9 @@ public final class Inode {
   var lockTable: FileLocking?
   /// Names, open files and mappings that use it. At 0 without links it is deleted.
   let users = Atomic<Int32>(0)
+  /// Mappings of it, and those through which processes may write to it.
+  public let mappings = Atomic<Int32>(0)
+  public let writableMappings = Atomic<Int32>(0)
   /// On the list of inodes to write back; its place there, under the list's lock.
   let dirtyListed = Atomic<Bool>(false)
   var dirtyIndex = -1
@@ -80,7 +83,7 @@ public final class Inode {
   public func removeUser() {
     let left = users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
     if left > 1 || attributes.withLock({ $0.links }) != 0 { return }
-    if left == 0 { fileSystem.evict(self) } else if PageCache.unlist(self) { removeUser() }  // nothing of a deleted file is written
+    if left == 0 { fileSystem.evict(self) } else if WriteBack.unlist(self) { removeUser() }  // nothing of a deleted file is written
   }
 
   /// Throws `permissionDenied` unless `wanted` (4 read, 2 write, 1 execute) is allowed.
@@ -109,7 +112,7 @@ public final class Inode {
     }
     if modification, !fileSystem.livesInMemory {
       timesChanged.store(true, ordering: .releasing)
-      PageCache.list(self)
+      WriteBack.list(self)
     }
   }
 

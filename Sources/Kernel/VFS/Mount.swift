@@ -124,7 +124,7 @@ public enum Mounts {
     }
     _ = removed
     if !all().contains(where: { $0.fileSystem === mount.fileSystem }) {
-      try PageCache.writeBack(mount.fileSystem)
+      try WriteBack.run(mount.fileSystem)
       try mount.fileSystem.unmount()
     }
   }
@@ -148,7 +148,7 @@ public enum Mounts {
 
   /// Everything to the devices.
   public static func sync() throws(Errno) {
-    try PageCache.writeBack()
+    try WriteBack.run()
     for fileSystem in fileSystems() { try fileSystem.sync() }
   }
 }

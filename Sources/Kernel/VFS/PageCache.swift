@@ -7,7 +7,7 @@ import Threads
 
 /// Pages of files in memory: one cache for read, write and mappings.
 extension Inode {
-  private static var dirtyBit: UInt32 { 1 << 31 }
+  static var dirtyBit: UInt32 { 1 << 31 }
 
   /// A page that is in memory, with a reference for the caller.
   public func cachedPage(_ index: UInt32) -> Frame? {
@@ -25,16 +25,15 @@ extension Inode {
     if let frame = cachedPage(index) { return frame }
     return try fill.withLock { _ throws(Errno) in
       if let frame = cachedPage(index) { return frame }
-      let frame = try PageCache.allocate()
+      let frame = try newPage()
       do throws(Errno) {
         try fileSystem.readPage(self, index, into: frame)
       } catch {
+        fileSystem.memory?.give(1)
         Frames.release(frame)
         throw error
       }
-      Frames.retain(frame)
-      pages.withLock { _ = $0.set(index, to: frame.number) }
-      PageCache.count.wrappingAdd(1, ordering: .relaxed)
+      insert(frame, at: index)
       return frame
     }
   }
@@ -44,25 +43,41 @@ extension Inode {
     if let frame = cachedPage(index) { return frame }
     return try fill.withLock { _ throws(Errno) in
       if let frame = cachedPage(index) { return frame }
-      let frame = try PageCache.allocate()
+      let frame = try newPage()
       frame.zero()
-      Frames.retain(frame)
-      pages.withLock { _ = $0.set(index, to: frame.number) }
-      PageCache.count.wrappingAdd(1, ordering: .relaxed)
+      insert(frame, at: index)
       return frame
     }
   }
 
+  /// A frame for a page of this file, counted against what its file system may hold.
+  private func newPage() throws(Errno) -> Frame {
+    guard let memory = fileSystem.memory else { return try PageCache.allocate(evenReserved: fileSystem.isBlockDevice) }
+    try memory.take(1)
+    do throws(Errno) { return try PageCache.allocate() } catch {
+      memory.give(1)
+      throw error
+    }
+  }
+
+  /// Puts a frame into the cache, which gets a reference of its own.
+  private func insert(_ frame: Frame, at index: UInt32) {
+    Frames.retain(frame)
+    pages.withLock { _ = $0.set(index, to: frame.number) }
+    PageCache.count.wrappingAdd(1, ordering: .relaxed)
+  }
+
   /// Marks a cached page as newer than the device's.
   public func markDirty(_ index: UInt32) {
+    let counts = !fileSystem.livesInMemory
     pages.withLock { tree in
       let value = tree[index]
       if value != 0, value & Self.dirtyBit == 0 {
         tree.set(index, to: value | Self.dirtyBit)
-        if !fileSystem.livesInMemory { PageCache.dirtyCount.wrappingAdd(1, ordering: .relaxed) }
+        if counts { WriteBack.dirtyCount.wrappingAdd(1, ordering: .relaxed) }
       }
     }
-    if !fileSystem.livesInMemory { PageCache.list(self) }
+    if counts { WriteBack.list(self) }
   }
 
   /// Reads from `offset` to the end of the file or of the buffer.
@@ -94,7 +109,9 @@ extension Inode {
 
   /// Writes at `offset`, or at the end with `append`; answers the count and the position behind it.
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, append: Bool) throws(Errno) -> (Int, UInt64) {
-    try mutex.withLock { _ throws(Errno) in
+    let wanted = buffer.count
+    defer { if WriteBack.isPressing { WriteBack.relieve(self, written: wanted) } }
+    return try mutex.withLock { _ throws(Errno) in
       var position = append ? size : offset
       var total = 0
       while buffer.count > 0 {
@@ -196,7 +213,10 @@ extension Inode {
           Frames.release(frame)
           markDirty(index)
         }
-        if let first = UInt32(exactly: (size + 4095) >> 12) { dropPages(from: first) }
+        if let first = UInt32(exactly: (size + 4095) >> 12) {
+          if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmap(self, from: first) }
+          dropPages(from: first)
+        }
       }
       try fileSystem.resize(self, to: size)
       attributes.withLock { $0.size = size }
@@ -234,6 +254,7 @@ extension Inode {
 
   /// Forgets pages from `first` on, dirty ones too.
   public func dropPages(from first: UInt32 = 0) {
+    let memory = fileSystem.memory
     var next = first
     while true {
       let removed: (UInt32, UInt32)? = pages.withLock { tree in
@@ -242,8 +263,9 @@ extension Inode {
         return (found.index, found.value)
       }
       guard let (index, value) = removed else { return }
-      if value & Self.dirtyBit != 0, !fileSystem.livesInMemory { PageCache.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
+      if value & Self.dirtyBit != 0, memory == nil { WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
       PageCache.count.wrappingSubtract(1, ordering: .relaxed)
+      memory?.give(1)
       Frames.release(Frame(value & ~Self.dirtyBit))
       if index == .max { return }
       next = index + 1
@@ -270,82 +292,36 @@ extension Inode {
         Frames.release(victim)
         freed += 1
         PageCache.count.wrappingSubtract(1, ordering: .relaxed)
+        fileSystem.memory?.give(1)
       }
       if !more || next == 0 { return freed }
     }
   }
-
-  /// Writes dirty pages to the file system, which may still hold them in the device's cache.
-  public func writeBack() throws(Errno) {
-    // A page without another home must stay dirty, or reclaim would drop the only copy.
-    if fileSystem.livesInMemory { return }
-    try writeTimes()
-    var next: UInt32 = 0
-    while true {
-      let found: (UInt32, Frame)? = pages.withLock { tree in
-        while let entry = tree.first(from: next) {
-          next = entry.index &+ 1
-          if entry.value & Self.dirtyBit != 0 {
-            let frame = Frame(entry.value & ~Self.dirtyBit)
-            tree.set(entry.index, to: frame.number)
-            Frames.retain(frame)
-            return (entry.index, frame)
-          }
-          if next == 0 { break }
-        }
-        return nil
-      }
-      guard let (index, frame) = found else { return }
-      PageCache.dirtyCount.wrappingSubtract(1, ordering: .relaxed)
-      defer { Frames.release(frame) }
-      do throws(Errno) { try fileSystem.writePage(self, index, from: frame) } catch {
-        markDirty(index)
-        throw error
-      }
-      if next == 0 { return }
-    }
-  }
 }
 
-/// All cached pages together.
+/// All cached pages together, and the memory for them.
 public enum PageCache {
   public static let count = Atomic<Int>(0)
-  public static let dirtyCount = Atomic<Int>(0)
-  /// Inodes that may have dirty pages.
-  static let dirty = BootCell<SpinLock<[Inode], LeafRank>>()
-
-  public static func start() { dirty.set(SpinLock([])) }
-
-  static func list(_ inode: Inode) {
-    guard !inode.dirtyListed.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    inode.addUser()
-    dirty.value.withLock { list in
-      inode.dirtyIndex = list.count
-      list.append(inode)
-    }
-  }
-
-  /// Takes an inode off the list; whether it was there. The list's use of it is the caller's then.
-  static func unlist(_ inode: Inode) -> Bool {
-    let removed = dirty.value.withLock { list in
-      let index = inode.dirtyIndex
-      guard index >= 0, index < list.count, list[index] === inode else { return false }
-      list.swapAt(index, list.count - 1)
-      list[index].dirtyIndex = index
-      list.removeLast()
-      inode.dirtyIndex = -1
-      return true
-    }
-    if removed { inode.dirtyListed.store(false, ordering: .releasing) }
-    return removed
-  }
 
   /// A frame, at the price of clean pages when memory is short.
-  public static func allocate() throws(Errno) -> Frame {
+  ///
+  /// What write-back needs comes `evenReserved`, else there would be no way out of a shortage of clean pages.
+  public static func allocate(evenReserved: Bool = false) throws(Errno) -> Frame {
     if let frame = Frames.allocateUnreserved() { return frame }
     reclaim()
-    guard let frame = Frames.allocateUnreserved() else { throw .noMemory }
-    return frame
+    if let frame = Frames.allocateUnreserved() { return frame }
+    if evenReserved, let frame = Frames.allocate() { return frame }
+    Thread.current.lacksMemory = true
+    throw .noMemory
+  }
+
+  /// Asks whether the kernel may grow for a user: new processes, descriptors and mappings leave the reserve alone.
+  public static func admit() throws(Errno) {
+    if Frames.freeCount > Frames.reserve { return }
+    reclaim()
+    if Frames.freeCount > Frames.reserve { return }
+    Thread.current.lacksMemory = true
+    throw .noMemory
   }
 
   public static func allocateZeroed() throws(Errno) -> Frame {
@@ -359,33 +335,6 @@ public enum PageCache {
     KernelSpace.trimStacks()
     for mount in Mounts.all() { mount.root.dropUnusedBelow() }
     for fileSystem in Mounts.fileSystems() { fileSystem.dropUnused() }
-  }
-
-  /// Writes all dirty pages of one file system, or of all.
-  public static func writeBack(_ fileSystem: (any FileSystem)? = nil) throws(Errno) {
-    let work: [Inode] = dirty.value.withLock { list in
-      var work: [Inode] = []
-      var kept: [Inode] = []
-      for inode in list {
-        if fileSystem == nil || inode.fileSystem === fileSystem {
-          inode.dirtyIndex = -1
-          work.append(inode)
-        } else {
-          inode.dirtyIndex = kept.count
-          kept.append(inode)
-        }
-      }
-      list = kept
-      return work
-    }
-    // From here a change lists the inode again.
-    for inode in work { inode.dirtyListed.store(false, ordering: .releasing) }
-    var failure: Errno?
-    for inode in work {
-      do throws(Errno) { try inode.writeBack() } catch { failure = error }
-      inode.removeUser()
-    }
-    if let failure { throw failure }
   }
 }
 

@@ -1,0 +1,40 @@
+import Machine
+import Memory
+import Sync
+import Threads
+import VFS
+
+/// Where files are mapped: what the VFS wants done in page tables.
+///
+/// It goes through all processes, which only inodes with such mappings make it do. A space is found there before its first
+/// instruction runs, and until then it has no writable page of a file.
+public final class FileMappings: PageMapper {
+  public static func start() { PageMappers.shared.set(FileMappings()) }
+
+  private func forEachSpace(_ body: (AddressSpace) -> Void) {
+    for process in ProcessTable.shared.all() {
+      if let space = process.space { body(space) }
+    }
+  }
+
+  public override func writeProtect(_ inode: Inode) {
+    forEachSpace { space in
+      space.state.withLock { state in
+        for area in state.areas.areas where area.shared && area.backing?.inode === inode { space.table.writeProtect(area.range) }
+      }
+    }
+  }
+
+  public override func unmap(_ inode: Inode, from first: UInt32) {
+    forEachSpace { space in
+      space.state.withLock { state in
+        for area in state.areas.areas where area.backing?.inode === inode {
+          let end = area.pageOffset &+ UInt32(area.range.count >> 12)
+          if end <= first { continue }
+          let start = first > area.pageOffset ? area.start + (first - area.pageOffset) << 12 : area.start
+          space.table.unmap(start..<area.end)
+        }
+      }
+    }
+  }
+}

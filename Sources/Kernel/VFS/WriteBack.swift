@@ -1,0 +1,157 @@
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+
+/// Page tables that map files; the VFS asks without knowing processes.
+open class PageMapper {
+  public init() {}
+  /// Makes a file's shared pages read-only everywhere: the next write to one faults and marks it dirty again.
+  open func writeProtect(_ inode: Inode) {}
+  /// Takes a file's pages from `first` on out of every mapping, private copies too.
+  open func unmap(_ inode: Inode, from first: UInt32) {}
+}
+
+public enum PageMappers {
+  /// Set at boot.
+  public static let shared = BootCell<PageMapper>()
+}
+
+extension Inode {
+  private static var batch: Int { 256 }
+
+  /// Writes dirty pages to the file system, which may still hold them in the device's cache; at most about `limit`.
+  public func writeBack(limit: Int = .max) throws(Errno) {
+    // A page without another home must stay dirty, or reclaim would drop the only copy.
+    if fileSystem.livesInMemory { return }
+    try writeTimes()
+    var next: UInt32? = 0
+    var left = limit
+    while let start = next, left > 0 {
+      var taken: [(UInt32, Frame)] = []
+      next = takeDirty(from: start, into: &taken)
+      // Not before their marks are gone, not after their content is read: a write in between marks them again.
+      if !taken.isEmpty, writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
+      left -= max(taken.count, 1)
+      try write(taken)
+    }
+  }
+
+  /// Moves a batch of dirty pages to the clean ones, with references for the caller; where to go on, nil at the end.
+  private func takeDirty(from start: UInt32, into taken: inout [(UInt32, Frame)]) -> UInt32? {
+    var found: [(UInt32, Frame)] = []
+    let next: UInt32? = pages.withLock { tree in
+      var next = start
+      while let entry = tree.first(from: next) {
+        next = entry.index &+ 1
+        if entry.value & Self.dirtyBit != 0 {
+          let frame = Frame(entry.value & ~Self.dirtyBit)
+          tree.set(entry.index, to: frame.number)
+          Frames.retain(frame)
+          found.append((entry.index, frame))
+        }
+        if next == 0 { return nil }
+        if found.count == Self.batch { return next }
+      }
+      return nil
+    }
+    WriteBack.dirtyCount.wrappingSubtract(found.count, ordering: .relaxed)
+    taken = found
+    return next
+  }
+
+  /// Writes pages and gives their references back. After a failure the others are dirty again.
+  private func write(_ taken: [(UInt32, Frame)]) throws(Errno) {
+    var failure: Errno?
+    for (index, frame) in taken {
+      if failure == nil {
+        do throws(Errno) { try fileSystem.writePage(self, index, from: frame) } catch { failure = error }
+      }
+      if failure != nil { markDirty(index) }
+      Frames.release(frame)
+    }
+    if let failure { throw failure }
+  }
+}
+
+/// The way of dirty pages to the devices.
+public enum WriteBack {
+  public static let dirtyCount = Atomic<Int>(0)
+  /// Inodes that may have dirty pages.
+  static let dirty = BootCell<SpinLock<[Inode], LeafRank>>()
+  /// Woken when there is much to write.
+  public static let event = BootCell<WaitQueue>()
+
+  public static func start() {
+    dirty.set(SpinLock([]))
+    event.set(WaitQueue())
+  }
+
+  /// From here on the flusher writes without waiting for its time; as Linux's dirty_background_ratio.
+  public static var isDue: Bool { dirtyCount.load(ordering: .relaxed) > Int(Frames.totalCount / 10) }
+  /// From here on writers write themselves; as Linux's dirty_ratio. What is dirty cannot be reclaimed.
+  private static var isTooMuch: Bool { dirtyCount.load(ordering: .relaxed) > Int(Frames.totalCount / 5) }
+  public static var isPressing: Bool { isDue }
+
+  /// A writer's part in keeping the number of dirty pages down: it writes at least as many as it made dirty, or all when it
+  /// does not know the file (a mapping). No lock is held.
+  @inline(never) public static func relieve(_ inode: Inode?, written bytes: Int) {
+    event.value.wake()
+    guard isTooMuch else { return }
+    // An error stays with the pages, which are dirty again: fsync meets it.
+    do throws(Errno) { if let inode { try inode.writeBack(limit: max(256, bytes >> 11)) } else { try run() } } catch {}
+  }
+
+  static func list(_ inode: Inode) {
+    guard !inode.dirtyListed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    inode.addUser()
+    dirty.value.withLock { list in
+      inode.dirtyIndex = list.count
+      list.append(inode)
+    }
+  }
+
+  /// Takes an inode off the list; whether it was there. The list's use of it is the caller's then.
+  static func unlist(_ inode: Inode) -> Bool {
+    let removed = dirty.value.withLock { list in
+      let index = inode.dirtyIndex
+      guard index >= 0, index < list.count, list[index] === inode else { return false }
+      list.swapAt(index, list.count - 1)
+      list[index].dirtyIndex = index
+      list.removeLast()
+      inode.dirtyIndex = -1
+      return true
+    }
+    if removed { inode.dirtyListed.store(false, ordering: .releasing) }
+    return removed
+  }
+
+  /// Writes all dirty pages of one file system, or of all.
+  public static func run(_ fileSystem: (any FileSystem)? = nil) throws(Errno) {
+    let work: [Inode] = dirty.value.withLock { list in
+      var work: [Inode] = []
+      var kept: [Inode] = []
+      for inode in list {
+        if fileSystem == nil || inode.fileSystem === fileSystem {
+          inode.dirtyIndex = -1
+          work.append(inode)
+        } else {
+          inode.dirtyIndex = kept.count
+          kept.append(inode)
+        }
+      }
+      list = kept
+      return work
+    }
+    // From here a change lists the inode again.
+    for inode in work { inode.dirtyListed.store(false, ordering: .releasing) }
+    var failure: Errno?
+    for inode in work {
+      do throws(Errno) { try inode.writeBack() } catch { failure = error }
+      inode.removeUser()
+    }
+    if let failure { throw failure }
+  }
+}
