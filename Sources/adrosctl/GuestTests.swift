@@ -87,6 +87,8 @@ private struct Boot {
     defer { try? FileManager.default.removeItem(at: initramfs) }
     var machine = VirtualMachine(loader: .kernel(Paths.kernel(configuration), initramfs: initramfs), log: log)
     machine.settings.processors = processors
+    // And have memory beyond the kernel's direct map, where pages come from first.
+    if processors > 1 { machine.settings.memory = 1024 }
     var disk = VirtualMachine.Disk(file: image.path, interface: interface, snapshot: false)
     disk.disposable = true
     machine.disks = [disk]

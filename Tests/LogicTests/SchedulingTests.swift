@@ -158,6 +158,8 @@ private func read(_ line: inout LineDiscipline, _ count: Int = 100) -> String { 
   #expect((6...8).contains(load.hundredths(2)))
   for _ in 0..<5000 { load.sample(runnable: 3) }
   #expect((0..<3).allSatisfy { load.hundredths($0) == 300 })
-  for _ in 0..<5000 { load.sample(runnable: 0) }
+  for _ in 0..<5000 { load.sample(runnable: 6500) }
+  #expect((0..<3).allSatisfy { load.hundredths($0) == 650000 })
+  for _ in 0..<9000 { load.sample(runnable: 0) }
   #expect((0..<3).allSatisfy { load.hundredths($0) == 0 })
 }

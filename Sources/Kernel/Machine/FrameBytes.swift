@@ -3,23 +3,37 @@ import Primitives
 
 /// The content of a frame, reached only as a bounds-checked span.
 extension Frame {
+  /// The kernel's address of a frame in the direct map.
   @inlinable var checked: UnsafeMutablePointer<UInt8> {
-    unsafe precondition(number < Frames.tableCount)
-    // SAFETY: every frame in the table lies in the direct map.
+    unsafe precondition(number < min(Frames.tableCount, directMapFrames))
+    // SAFETY: every such frame in the table lies in the direct map.
     return unsafe pointer.assumingMemoryBound(to: UInt8.self)
+  }
+
+  /// Runs `body` with an address of the frame's bytes, which is good until it returns.
+  @inlinable @inline(__always) func withAddress<Result, Failure: Error>(
+    _ body: (UnsafeMutablePointer<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    if number < directMapFrames { return try unsafe body(checked) }
+    unsafe precondition(number < Frames.tableCount)
+    let address = unsafe FrameWindows.open(self)
+    defer { FrameWindows.close() }
+    return try unsafe body(address)
   }
 
   @inlinable public func withBytes<Result, Failure: Error>(
     _ body: (borrowing Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    try body(unsafe Span(_unsafeStart: checked, count: pageSize))
+    try unsafe withAddress { address throws(Failure) in try body(unsafe Span(_unsafeStart: address, count: pageSize)) }
   }
 
   @inlinable public func withMutableBytes<Result, Failure: Error>(
     _ body: (inout MutableSpan<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    var span = unsafe MutableSpan(_unsafeStart: checked, count: pageSize)
-    return try body(&span)
+    try unsafe withAddress { address throws(Failure) in
+      var span = unsafe MutableSpan(_unsafeStart: address, count: pageSize)
+      return try body(&span)
+    }
   }
 
   /// Several contiguous frames as one span: DMA rings and buffers.
@@ -29,20 +43,22 @@ extension Frame {
     return body(&span)
   }
 
-  public func zero() { unsafe page_zero(checked) }
+  public func zero() { unsafe withAddress { unsafe page_zero($0) } }
   public func zero(from start: Int, to end: Int) {
     precondition(start >= 0 && start <= end && end <= pageSize)
-    unsafe (checked + start).update(repeating: 0, count: end - start)
+    unsafe withAddress { unsafe ($0 + start).update(repeating: 0, count: end - start) }
   }
-  public func copy(from other: Frame) { unsafe page_copy(checked, other.checked) }
+  public func copy(from other: Frame) {
+    unsafe withAddress { to in unsafe other.withAddress { unsafe page_copy(to, $0) } }
+  }
 
   public func load32(_ offset: Int) -> UInt32 {
     precondition(offset >= 0 && offset <= pageSize - 4)
-    return unsafe UnsafeRawPointer(checked).loadUnaligned(fromByteOffset: offset, as: UInt32.self)
+    return unsafe withAddress { unsafe UnsafeRawPointer($0).loadUnaligned(fromByteOffset: offset, as: UInt32.self) }
   }
   public func store32(_ offset: Int, _ value: UInt32) {
     precondition(offset >= 0 && offset <= pageSize - 4)
-    unsafe UnsafeMutableRawPointer(checked).storeBytes(of: value, toByteOffset: offset, as: UInt32.self)
+    unsafe withAddress { unsafe UnsafeMutableRawPointer($0).storeBytes(of: value, toByteOffset: offset, as: UInt32.self) }
   }
 }
 

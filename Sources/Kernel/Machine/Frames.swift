@@ -6,7 +6,7 @@ import Sync
 /// Where physical memory below 768 MiB is mapped for the kernel.
 @usableFromInline let directMapBase: UInt32 = 0xC000_0000
 /// The end of memory the direct map reaches, in frames.
-let directMapFrames: UInt32 = 0x3000_0000 >> 12
+@usableFromInline let directMapFrames: UInt32 = 0x3000_0000 >> 12
 
 extension Frame {
   /// The kernel's address of this frame.
@@ -28,10 +28,14 @@ extension Frame {
 
 /// Physical memory: allocation with reference counts.
 ///
+/// Frames of the direct map are for the kernel's own structures. Pages of programs and files come from beyond it as long as
+/// there are some; the kernel reaches those through `FrameWindows`.
+///
 /// A frame starts with one reference; `release` of the last one frees it. Interrupt-safe.
 public enum Frames {
   private static let lock = RawSpinLock()
   nonisolated(unsafe) private static var allocator = unsafe BuddyAllocator(store: MappedFrameStore(base: nil, count: 0))
+  nonisolated(unsafe) private static var high = unsafe BuddyAllocator(store: MappedFrameStore(base: nil, count: 0))
   nonisolated(unsafe) static var table: UnsafeMutablePointer<FrameEntry>! = nil
   nonisolated(unsafe) public private(set) static var tableCount: UInt32 = 0
 
@@ -43,7 +47,13 @@ public enum Frames {
     unsafe table = base
     unsafe tableCount = count
     unsafe allocator = BuddyAllocator(store: MappedFrameStore(base: base, count: count))
-    for range in ranges { unsafe allocator.add(range) }
+    unsafe high = BuddyAllocator(store: MappedFrameStore(base: base, count: count))
+    for range in ranges {
+      if range.lowerBound < directMapFrames {
+        unsafe allocator.add(range.lowerBound..<min(range.upperBound, directMapFrames))
+      }
+      if range.upperBound > directMapFrames { unsafe high.add(max(range.lowerBound, directMapFrames)..<range.upperBound) }
+    }
   }
 
   static var isFree: Bool { lock.isFree }
@@ -58,17 +68,25 @@ public enum Frames {
     return result
   }
 
-  /// `1 << order` contiguous frames with unspecified content, or nil when memory is exhausted.
+  /// `1 << order` contiguous frames of the direct map, with unspecified content, or nil when memory is exhausted.
   public static func allocate(order: Int = 0) -> Frame? {
     // SAFETY: `allocator` is only touched under `lock`.
     locked { unsafe allocator.allocate(order: order).map { Frame($0) } }
   }
 
   /// Frames that only the kernel's own structures may use: what frees memory must not run out of it.
-  public static var reserve: UInt32 { min(max(totalCount / 64, 64), 1024) }
+  public static var reserve: UInt32 { min(max((unsafe allocator.totalCount) / 64, 64), 1024) }
+
+  /// Whether the kernel may take more of the direct map, `more` frames for instance, for what users ask for.
+  public static func hasUnreserved(_ more: UInt32 = 0) -> Bool { unsafe allocator.freeCount > reserve + more }
+  /// Whether there are as many frames for programs' pages.
+  public static func hasPages(_ more: UInt32 = 0) -> Bool { unsafe high.freeCount > more || hasUnreserved(more) }
 
   /// One frame for a program's or a file's page; nil when only the reserve is left.
-  public static func allocateUnreserved() -> Frame? { freeCount > reserve ? allocate() : nil }
+  public static func allocateUnreserved() -> Frame? {
+    if unsafe high.freeCount > 0, let frame = locked({ unsafe high.allocate(order: 0) }) { return Frame(frame) }
+    return hasUnreserved() ? allocate() : nil
+  }
 
   /// One frame of zeroes.
   public static func allocateZeroed() -> Frame? {
@@ -95,12 +113,21 @@ public enum Frames {
     let left = unsafe atomic_add(references(frame), UInt32(bitPattern: -1))
     precondition(left != UInt32.max, "frame released twice")
     if left == 0 {
-      locked { unsafe allocator.free(frame.number, order: Int(table[Int(frame.number)].order)) }
+      locked {
+        let order = unsafe Int(table[Int(frame.number)].order)
+        if frame.number < directMapFrames {
+          unsafe allocator.free(frame.number, order: order)
+        } else {
+          unsafe high.free(frame.number, order: order)
+        }
+      }
     }
   }
 
   public static func referenceCount(_ frame: Frame) -> UInt32 { unsafe references(frame).pointee }
 
-  public static var freeCount: UInt32 { unsafe allocator.freeCount }
-  public static var totalCount: UInt32 { unsafe allocator.totalCount }
+  public static var freeCount: UInt32 { unsafe allocator.freeCount + high.freeCount }
+  public static var totalCount: UInt32 { unsafe allocator.totalCount + high.totalCount }
+  /// Of them beyond the direct map.
+  public static var highCounts: (total: UInt32, free: UInt32) { unsafe (high.totalCount, high.freeCount) }
 }

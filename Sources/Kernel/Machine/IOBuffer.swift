@@ -5,24 +5,26 @@ import SystemABI
 /// Where a read goes to or a write comes from, consumed from the front: user memory, or a part of a frame of the kernel's
 /// own (sendfile, splice). A user's range may turn out to be bad at any byte.
 public struct IOBuffer {
+  /// A user address, or an offset in `frame`.
   private var address: UInt32
   public private(set) var count: Int
-  private let isKernel: Bool
+  /// 0, which is nobody's, for user memory.
+  private let frame: Frame
 
   /// A user's range.
   public init(_ address: UInt32, _ count: Int) {
     self.address = address
     self.count = count
-    isKernel = false
+    frame = Frame(0)
   }
 
   /// A part of a frame, which must stay while the buffer is used.
   public init(_ frame: Frame, _ range: Range<Int>) {
     precondition(range.lowerBound >= 0 && range.upperBound <= pageSize)
-    // SAFETY: the direct map; the range lies in the frame.
-    address = unsafe UInt32(UInt(bitPattern: frame.checked)) + UInt32(range.lowerBound)
+    precondition(frame.number != 0)
+    address = UInt32(range.lowerBound)
     count = range.count
-    isKernel = true
+    self.frame = frame
   }
 
   /// The first `limit` bytes of what is left.
@@ -38,6 +40,15 @@ public struct IOBuffer {
     count -= bytes
   }
 
+  private var isKernel: Bool { frame.number != 0 }
+
+  /// Runs `body` with the address of what is left.
+  @inline(__always) private func withAddress<Result>(_ body: (UnsafeMutableRawPointer?) -> Result) -> Result {
+    // SAFETY: `count` bytes from the offset on are in the frame; user memory is only touched by copies that recover.
+    if isKernel { return unsafe frame.withAddress { unsafe body(UnsafeMutableRawPointer($0 + Int(address))) } }
+    return unsafe body(UserMemory.mutablePointer(address))
+  }
+
   private func allows(_ bytes: Int) -> Bool { isKernel || UserMemory.isUser(address, bytes) }
 
   // MARK: Into the buffer
@@ -48,8 +59,8 @@ public struct IOBuffer {
     if take == 0 { return 0 }
     guard allows(take) else { throw .badAddress }
     // SAFETY: the range is a frame's, or checked just above; user_copy recovers from faults.
-    let left = unsafe span.extracting(0..<take).withUnsafeBytes {
-      unsafe user_copy(UserMemory.mutablePointer(address), $0.baseAddress, UInt32(take))
+    let left = unsafe span.extracting(0..<take).withUnsafeBytes { bytes in
+      unsafe withAddress { unsafe user_copy($0, bytes.baseAddress, UInt32(take)) }
     }
     if left != 0 { throw .badAddress }
     advance(take)
@@ -67,7 +78,10 @@ public struct IOBuffer {
     precondition(offset >= 0 && count >= 0 && offset + count <= pageSize && count <= self.count)
     guard allows(count) else { return 0 }
     // SAFETY: bounds checked on both sides.
-    let copied = count - Int(unsafe user_copy(UserMemory.mutablePointer(address), frame.checked + offset, UInt32(count)))
+    let left = unsafe frame.withAddress { from in
+      unsafe withAddress { unsafe user_copy($0, from + offset, UInt32(count)) }
+    }
+    let copied = count - Int(left)
     advance(copied)
     return copied
   }
@@ -75,7 +89,7 @@ public struct IOBuffer {
   public mutating func putZeroes() throws(Errno) {
     guard allows(count) else { throw .badAddress }
     // SAFETY: as in `put`.
-    if unsafe user_zero(UserMemory.mutablePointer(address), UInt32(count)) != 0 { throw .badAddress }
+    if unsafe withAddress({ unsafe user_zero($0, UInt32(count)) }) != 0 { throw .badAddress }
     advance(count)
   }
 
@@ -96,8 +110,8 @@ public struct IOBuffer {
     if take == 0 { return 0 }
     guard allows(take) else { throw .badAddress }
     // SAFETY: the range is a frame's, or checked just above; user_copy recovers from faults.
-    let left = unsafe span.withUnsafeMutableBytes {
-      unsafe user_copy($0.baseAddress, UserMemory.pointer(address), UInt32(take))
+    let left = unsafe span.withUnsafeMutableBytes { bytes in
+      unsafe withAddress { unsafe user_copy(bytes.baseAddress, $0, UInt32(take)) }
     }
     if left != 0 { throw .badAddress }
     advance(take)
@@ -109,7 +123,10 @@ public struct IOBuffer {
     precondition(offset >= 0 && count >= 0 && offset + count <= pageSize && count <= self.count)
     guard allows(count) else { return 0 }
     // SAFETY: bounds checked on both sides.
-    let copied = count - Int(unsafe user_copy(frame.checked + offset, UserMemory.pointer(address), UInt32(count)))
+    let left = unsafe frame.withAddress { into in
+      unsafe withAddress { unsafe user_copy(into + offset, $0, UInt32(count)) }
+    }
+    let copied = count - Int(left)
     advance(copied)
     return copied
   }
@@ -132,7 +149,7 @@ public struct IOBuffer {
     var left: UInt32 = 0
     // SAFETY: user_copy recovers from faults; what it did not fill is not used.
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: wanted) { buffer, filled in
-      left = unsafe user_copy(buffer.baseAddress, UserMemory.pointer(address), UInt32(wanted))
+      left = unsafe withAddress { unsafe user_copy(buffer.baseAddress, $0, UInt32(wanted)) }
       filled = wanted - Int(left)
     }
     if left != 0 { throw .badAddress }

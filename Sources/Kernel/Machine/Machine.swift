@@ -23,6 +23,7 @@ public enum Machine {
     unsafe Self.information = information
     startFrames(information)
     KernelSpace.start()
+    FrameWindows.start()
     guard let faultStack = KernelSpace.allocateStack() else { Panic.stop("no memory for a stack") }
     Descriptors.load(cpu: 0, apicID: 0, doubleFaultStack: faultStack)
     enableFastSystemCalls()
@@ -34,7 +35,7 @@ public enum Machine {
     var reserved = unsafe symbolAddress(&kernel_image_end) - 0xC000_0000
     for module in information.modules { reserved = max(reserved, module.end) }
     var top: UInt64 = 0
-    for range in information.usable { top = max(top, min(range.end, UInt64(directMapFrames) << 12)) }
+    for range in information.usable { top = max(top, min(range.end, 1 << 36)) }
     let count = UInt32(top >> 12)
     let table = (reserved + 4095) & ~4095
     let tableEnd = (table + count * 16 + 4095) >> 12

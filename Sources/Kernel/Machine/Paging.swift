@@ -111,6 +111,12 @@ public enum KernelSpace {
     return UInt32(entry & PageBits.addressMask) &+ 0xC000_0000 &+ (va >> 12 & 511) * 8
   }
 
+  /// The address of the table entry for `va`, whose table is there from now on.
+  static func makeTable(for va: UInt32) -> UInt32 {
+    // SAFETY: boot, one CPU.
+    entryAddress(va)
+  }
+
   /// Maps device registers, uncached, and returns their address.
   public static func mapDevice(physical: UInt64, size: UInt32) -> UInt32 {
     // SAFETY: a fresh range of the device window; the lock orders writers of the shared directory.
@@ -154,7 +160,7 @@ public enum KernelSpace {
       start = bare
     } else {
       start = unsafe nextStack
-      guard start < 0xF7FF_0000 else { return nil }
+      guard start < 0xF7DF_0000 else { return nil }
       unsafe nextStack = start + stackSize + 4096
     }
     guard mapStack(start) else {

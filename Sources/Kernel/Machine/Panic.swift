@@ -56,7 +56,7 @@ public enum Panic {
     var frame = ebp
     for _ in 0..<32 {
       // SAFETY: only kernel addresses in the image or the stack area that look like a frame are read.
-      guard frame & 3 == 0, frame >= 0xC010_0000, frame < 0xF7FF_FFF0 else { break }
+      guard frame & 3 == 0, frame >= 0xC010_0000, frame < 0xF7DF_FFF0 else { break }
       if frame >= 0xF000_0000, KernelSpace.isStackGuard(frame) { break }
       let next = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame))!.pointee
       let address = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame + 4))!.pointee

@@ -15,10 +15,10 @@ public enum OutOfMemory {
   static func start() { choosing.set(Mutex(())) }
 
   /// Makes room. Answers whether there is some: if so the caller tries again.
-  public static func relieve() -> Bool {
+  public static func relieve(_ lack: Thread.Shortage = .page) -> Bool {
     choosing.value.withLock { _ in
       // Somebody else made room while this thread waited.
-      if hasRoom { return true }
+      if hasRoom(lack) { return true }
       guard let victim = choose(), let space = victim.space else { return false }
       log(
         "out of memory: process \(victim.id) (\(String(decoding: victim.name, as: UTF8.self))) killed, it has \(space.table.residentPages * 4) KiB"
@@ -27,11 +27,11 @@ public enum OutOfMemory {
         process.send(SignalInformation(.kill, code: 128))
       }
       space.condemn()
-      return hasRoom
+      return hasRoom(lack)
     }
   }
 
-  private static var hasRoom: Bool { Frames.freeCount > Frames.reserve + 16 }
+  private static func hasRoom(_ lack: Thread.Shortage) -> Bool { lack == .page ? Frames.hasPages(16) : Frames.hasUnreserved(16) }
 
   /// Process 1 and who asked to be spared are not chosen.
   private static func choose() -> Process? {

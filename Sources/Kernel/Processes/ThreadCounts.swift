@@ -21,7 +21,7 @@ public enum ThreadCounts {
 
   /// Threads together may take a sixth of memory for their kernel stacks, and fit where stacks are mapped; Linux's
   /// `threads-max` is made in the same way.
-  public static var limit: Int { min(Int(Frames.totalCount / 6 / (KernelSpace.stackSize / 4096 + 1)), 6400) }
+  public static var limit: Int { min(Int((Frames.totalCount - Frames.highCounts.total) / 6 / (KernelSpace.stackSize / 4096 + 1)), 6400) }
 
   static func user(_ id: UInt32) -> User {
     let found = users.value.withLock { $0.first { $0.id == id } }

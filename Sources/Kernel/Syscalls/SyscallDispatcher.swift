@@ -17,10 +17,11 @@ public enum SyscallDispatcher {
       call.task.skipRestart = false
     } catch {
       var error = error
-      if error == .noMemory, call.task.lacksMemory {
+      if error == .noMemory, call.task.lacksMemory != .none {
         // Not a limit, but no frame to be had. A call fails like this only with nothing done: make room, and again.
-        call.task.lacksMemory = false
-        if OutOfMemory.relieve() { error = .restartAlways }
+        let lack = call.task.lacksMemory
+        call.task.lacksMemory = .none
+        if OutOfMemory.relieve(lack) { error = .restartAlways }
       }
       frame.eax = UInt32(bitPattern: -error.rawValue)
       // A restart is decided on the way out, where the signal that caused it is known.

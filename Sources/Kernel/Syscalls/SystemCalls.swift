@@ -28,10 +28,12 @@ extension Call {
     var out = bytes.mutableSpan
     out.put32(UInt32(truncatingIfNeeded: Clock.monotonic / 1_000_000_000), at: 0)
     for index in 0..<3 { out.put32(SystemLoad.hundredths(index) * 65536 / 100, at: 4 + index * 4) }
-    out.put32(Frames.totalCount << 12, at: 16)
-    out.put32(Frames.freeCount << 12, at: 20)
+    // In bytes as long as the numbers fit.
+    let shift: UInt32 = Frames.totalCount >> 20 == 0 ? 12 : 0
+    out.put32(Frames.totalCount << shift, at: 16)
+    out.put32(Frames.freeCount << shift, at: 20)
     out.put16(UInt16(clamping: ProcessTable.shared.count), at: 40)
-    out.put32(1, at: 52)
+    out.put32(shift == 0 ? 4096 : 1, at: 52)
     try UserMemory.write(bytes.span, to: a)
     return 0
   }

@@ -348,7 +348,7 @@ public enum Scheduler {
     let previous = Thread.current
     charge(previous, on: queue)
     if previous.state == .running, previous !== queue.idle {
-      let stays = previous.mayRun(on: cpu)
+      let stays = previous.mayRun(on: cpu) || FrameWindows.areOpen
       if stays {
         // A FIFO thread gives way to more urgent ones only, unless it yields.
         let limit = previous.policy == .fifo && !yielding ? previous.level - 1 : previous.level
@@ -410,6 +410,8 @@ public enum Scheduler {
   private static func load(_ next: Thread, from previous: Thread, on cpu: Int) {
     // SAFETY: this CPU's own registers and blocks; both threads are alive here.
     let block = unsafe percpu_self()!
+    if FrameWindows.areOpen { previous.windows.take() }
+    if next.windows.count > 0 { next.windows.putBack() }
     unsafe block.pointee.tss.esp0 = next.stackTop
     // A user thread that is switched to goes on inside the kernel.
     unsafe block.pointee.inside_call = next.fpuArea != nil ? 1 : 0

@@ -50,7 +50,9 @@ public enum SchedulingPolicy: UInt32, Sendable {
     case .other, .batch: level = 99 + min(39, max(0, baseLevel + penalty))
     }
   }
-  final func mayRun(on cpu: Int) -> Bool { affinity >> UInt32(cpu) & 1 != 0 }
+  final func mayRun(on cpu: Int) -> Bool {
+    windows.count == 0 ? affinity >> UInt32(cpu) & 1 != 0 : cpu == self.cpu
+  }
 
   final var stackPointer: UInt32 = 0
   final let stackTop: UInt32
@@ -77,8 +79,11 @@ public enum SchedulingPolicy: UInt32, Sendable {
     final var held: [12 of UInt8] = .init(repeating: 0)
     final var heldCount = 0
   #endif
-  /// Set when no frame could be found for it; the system call's end looks.
-  public final var lacksMemory = false
+  /// What could not be found for it: a frame for a page, or for the kernel's own use. The system call's end looks.
+  public enum Shortage: UInt8 { case none, page, kernel }
+  public final var lacksMemory = Shortage.none
+  /// Frames beyond the direct map that it was looking at when it was switched away from.
+  final var windows = FrameWindows.Saved()
   final let timer = WakeTimer()
   /// Links this thread into the one wait queue it may be on through `WaitQueue.wait`.
   final var waitNode: WaitNode!

@@ -307,22 +307,24 @@ public enum PageCache {
   ///
   /// What write-back needs comes `evenReserved`, else there would be no way out of a shortage of clean pages.
   public static func allocate(evenReserved: Bool = false) throws(Errno) -> Frame {
-    if let frame = Frames.allocateUnreserved() { return frame }
+    // The content of devices, too, is looked at too often for windows.
+    if evenReserved ? Frames.hasUnreserved() : Frames.hasPages(), let frame = take(evenReserved) { return frame }
     reclaim()
-    if let frame = Frames.allocateUnreserved() { return frame }
-    if evenReserved, let frame = Frames.allocate() { return frame }
-    Thread.current.lacksMemory = true
+    if let frame = take(evenReserved) { return frame }
+    Thread.current.lacksMemory = .page
     throw .noMemory
   }
 
   /// Asks whether the kernel may grow for a user: new processes, descriptors and mappings leave the reserve alone.
   public static func admit() throws(Errno) {
-    if Frames.freeCount > Frames.reserve { return }
+    if Frames.hasUnreserved() { return }
     reclaim()
-    if Frames.freeCount > Frames.reserve { return }
-    Thread.current.lacksMemory = true
+    if Frames.hasUnreserved() { return }
+    Thread.current.lacksMemory = .kernel
     throw .noMemory
   }
+
+  private static func take(_ evenReserved: Bool) -> Frame? { evenReserved ? Frames.allocate() : Frames.allocateUnreserved() }
 
   public static func allocateZeroed() throws(Errno) -> Frame {
     let frame = try allocate()

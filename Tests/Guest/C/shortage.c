@@ -1,6 +1,7 @@
 // When there is not enough: memory, threads, room in a file system in memory; and what mappings of files keep.
 #include "test.h"
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <pthread.h>
@@ -135,6 +136,34 @@ CASE(no_way_round_the_open_mode) {
   *private = 1;
 }
 
+// Children touch more than `total` MiB, each as much as fits into an address space, by themselves or with reads of `path`.
+// The first to end was killed.
+static void starve(long total, const char *path) {
+  int count = total / 2000 + 1;
+  pid_t gluttons[count];
+  for (int n = 0; n < count; n++)
+    gluttons[n] = CHILD({
+      put("/proc/self/oom_score_adj", "500");
+      int file = path ? OK(open(path, O_RDONLY)) : -1;
+      for (long i = 0; i < (total + 64) / count + 1; i++) {
+        char *more = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (more == MAP_FAILED) exit(3);
+        if (path) EQUAL(read(file, more, 1 << 20), 1 << 20);
+        else memset(more, 1, 1 << 20);
+      }
+      pause();
+    });
+  int status;
+  pid_t first = OK(waitpid(-1, &status, 0));
+  CHECK(WIFSIGNALED(status));
+  EQUAL(WTERMSIG(status), SIGKILL);
+  for (int n = 0; n < count; n++)
+    if (gluttons[n] != first) {
+      kill(gluttons[n], SIGKILL);
+      EQUAL(reap(gluttons[n]), 128 + SIGKILL);
+    }
+}
+
 LIMITED_CASE(too_much_memory, 120) {
   long total = field("MemTotal") >> 10;
   // A bystander with something to lose.
@@ -152,41 +181,13 @@ LIMITED_CASE(too_much_memory, 120) {
   });
   char c;
   EQUAL(read(answer[0], &c, 1), 1);
-  pid_t glutton = CHILD({
-    put("/proc/self/oom_score_adj", "500");
-    for (long i = 0; i < total + 64; i++) {
-      char *more = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (more == MAP_FAILED) exit(3);
-      memset(more, 1, 1 << 20);
-    }
-    exit(0);
-  });
-  int status;
-  EQUAL(OK(waitpid(glutton, &status, 0)), glutton);
-  CHECK(WIFSIGNALED(status));
-  EQUAL(WTERMSIG(status), SIGKILL);
+  starve(total, NULL);
   EQUAL(write(ask[1], &c, 1), 1);
   EQUAL(reap(bystander), 0);
 }
 
 // The kernel meets the shortage in a read: the reader dies or its victim does, but nobody gets an error.
-LIMITED_CASE(too_much_memory_in_a_call, 120) {
-  long total = field("MemTotal") >> 10;
-  pid_t glutton = CHILD({
-    put("/proc/self/oom_score_adj", "500");
-    int zero = OK(open("/dev/zero", O_RDONLY));
-    for (long i = 0; i < total + 64; i++) {
-      char *more = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (more == MAP_FAILED) exit(3);
-      EQUAL(read(zero, more, 1 << 20), 1 << 20);
-    }
-    exit(0);
-  });
-  int status;
-  EQUAL(OK(waitpid(glutton, &status, 0)), glutton);
-  CHECK(WIFSIGNALED(status));
-  EQUAL(WTERMSIG(status), SIGKILL);
-}
+LIMITED_CASE(too_much_memory_in_a_call, 120) { starve(field("MemTotal") >> 10, "/dev/zero"); }
 
 CASE(oom_score) {
   char text[20] = "";
@@ -262,6 +263,7 @@ CASE(many_threads) {
 
 // Everybody forks as long as it is allowed to; when they are gone all is as before.
 LIMITED_CASE(fork_bomb, 90) {
+  OK(prctl(PR_SET_CHILD_SUBREAPER, 1));
   pid_t bomb = CHILD({
     OK(setpgid(0, 0));
     signal(SIGCHLD, SIG_IGN);
@@ -270,8 +272,11 @@ LIMITED_CASE(fork_bomb, 90) {
     exit(0);
   });
   EQUAL(reap(bomb), 0);
-  while (kill(-bomb, SIGKILL) == 0) pause_ms(10);
-  EQUAL(errno, ESRCH);
+  // Once is enough, also for those that are being made.
+  if (kill(-bomb, SIGKILL)) EQUAL(errno, ESRCH);
+  while (wait(NULL) > 0) {}
+  EQUAL(errno, ECHILD);
+  FAILS(kill(-bomb, SIGKILL), ESRCH);
   pid_t pids[100];
   for (int i = 0; i < 100; i++) pids[i] = CHILD({ exit(i); });
   for (int i = 0; i < 100; i++) EQUAL(reap(pids[i]), i);

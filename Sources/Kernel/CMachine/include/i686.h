@@ -61,7 +61,9 @@ struct percpu {
     uint32_t identity_count;  // 560: identity calls since boot
     uint32_t identity_booked; // those of them whose cost was taken off the user time
     uint32_t identity_cost;   // what the measured ones took lately, in ticks
-    uint32_t pad;             // whole cache lines: CPUs write only their own
+    // Frames that the running thread looks at beyond the direct map (FrameWindows.swift).
+    uint32_t window_depth, windows[12];
+    uint32_t pad[4]; // whole cache lines: CPUs write only their own
 };
 
 // What user mode reads of the time (vdso.S). `sequence` is odd while the kernel writes.

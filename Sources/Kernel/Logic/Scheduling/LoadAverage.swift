@@ -9,16 +9,16 @@ public struct LoadAverage {
   public init() {}
 
   public mutating func sample(runnable: Int) {
-    let active = UInt32(clamping: runnable) * 2048
+    let active = UInt64(max(runnable, 0)) * 2048
     for index in values.indices {
-      let decay = Self.decay[index]
+      let decay = UInt64(Self.decay[index])
       // Rounded towards the new value, so that a steady load is reached.
-      var sum = values[index] * decay + active * (2048 - decay)
-      if active >= values[index] { sum += 2047 }
-      values[index] = sum / 2048
+      var sum = UInt64(values[index]) * decay + active * (2048 - decay)
+      if active >= UInt64(values[index]) { sum += 2047 }
+      values[index] = UInt32(truncatingIfNeeded: sum / 2048)
     }
   }
 
   /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in hundredths.
-  public func hundredths(_ index: Int) -> UInt32 { (values[index] * 100 + 1024) / 2048 }
+  public func hundredths(_ index: Int) -> UInt32 { UInt32((UInt64(values[index]) * 100 + 1024) / 2048) }
 }
