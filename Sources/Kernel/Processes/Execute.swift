@@ -238,6 +238,7 @@ public struct Execution {
   }
 
   private func killOtherThreads() {
+    defer { task.id = process.id }
     let others: [Task] = process.signals.withLock { state in state.threads.filter { $0 !== task } }
     for other in others {
       other.exitStatus = 0

@@ -129,16 +129,21 @@ extension Task {
       clearChildID = 0
       if (try? UserMemory.write32(0, to: address)) != nil { Futex.wake(address, 1, in: process) }
     }
+    // That was the last use of user memory. Off its tables before this thread leaves the list: once it has, the process may
+    // end, or execute a program, and the tables die. A parent that learns of the end finds the memory free.
+    Scheduler.activate(pageTable: 0)
     let used = Scheduler.time(of: self)
     let last = process.signals.withLock { state in
       state.endedTime += used
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
-    if last { process.closeEverything() } else { process.uncountThread() }
-    // The address space may die with the process: this thread must not run on its tables. A parent that learns of the end
-    // finds the memory free.
-    Scheduler.activate(pageTable: 0)
+    if last {
+      process.closeEverything()
+    } else {
+      process.uncountThread()
+      process.childEvent.wake()  // an execve waits to be alone
+    }
     if last { process.finish(status: status, by: self, counted: used) }
   }
 }

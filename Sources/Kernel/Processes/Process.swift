@@ -239,7 +239,8 @@ public final class AlarmTimer: KernelTimer {
 /// A user thread.
 public final class Task: Thread {
   public let process: Process
-  public let id: Int32
+  /// The process's number for its first thread, and for one that has executed a program in its place.
+  public internal(set) var id: Int32
   /// Guarded by the process's signal lock.
   public var blocked = SignalSet()
   public var pending = PendingSignals()

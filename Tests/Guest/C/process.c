@@ -1,5 +1,6 @@
 // fork, exec, wait.
 #include "test.h"
+#include <pthread.h>
 #include <sched.h>
 
 // 100 processes, each of which makes and reaps children one after the other.
@@ -156,4 +157,40 @@ CASE(interpreter_lines) {
   FAILS(execv("./loop", arguments), ELOOP);
   write_file("gone", "#!/no/such/interpreter\n", 23);
   FAILS(execv("./gone", arguments), ENOENT);
+}
+
+static pid_t expected;
+static void *spin(void *unused) {
+  for (;;) getppid();
+  return unused;
+}
+static void *wait_in_a_call(void *unused) {
+  for (;;) pause();
+  return unused;
+}
+static void *execute(void *unused) {
+  char text[80];
+  snprintf(text, sizeof text, "[ $$ = %d ] && [ -d /proc/$$/task/$$ ] && exit 7", expected);
+  execl("/bin/sh", "sh", "-c", text, NULL);
+  return unused;
+}
+
+// Whichever thread executes a program, the others end and the process keeps its number.
+CASE(execve_with_threads) {
+  for (int round = 0; round < 40; round++) {
+    pid_t child = CHILD({
+      expected = getpid();
+      pthread_t thread;
+      for (int i = 0; i < 3; i++) {
+        CHECK(!pthread_create(&thread, NULL, spin, NULL));
+        CHECK(!pthread_create(&thread, NULL, wait_in_a_call, NULL));
+      }
+      if (round & 1) {
+        CHECK(!pthread_create(&thread, NULL, execute, NULL));
+        for (;;) pause();
+      }
+      execute(NULL);
+    });
+    EQUAL(reap(child), 7);
+  }
 }
