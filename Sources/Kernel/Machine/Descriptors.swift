@@ -54,6 +54,7 @@ enum Descriptors {
     for vector in 0..<256 {
       unsafe gates[vector] = gate(stubs + UInt32(vector) * 16, privilege: vector == 3 || vector == 4 ? 3 : 0)
     }
+    unsafe gates[1] = gate(unsafe symbolAddress(&debug_entry), privilege: 0)
     unsafe gates[0x80] = gate(unsafe symbolAddress(&int80_entry), privilege: 3)
     unsafe gates[8] = UInt64(DF_TSS_SELECTOR) << 16 | 0x85 << 40
   }

@@ -1,5 +1,6 @@
 // The shared object that the kernel maps into every process: its symbols, its clocks, the way into the kernel.
 #include "test.h"
+#include <ucontext.h>
 #include <elf.h>
 #include <sys/auxv.h>
 #include <sys/time.h>
@@ -177,4 +178,30 @@ CASE(tick_count) {
   CHECK(second >= first + 29);
   CHECK(second <= of(boot) / 10000000 && second + 5 >= of(boot) / 10000000);
   for (uint32_t start = *ticks; *ticks < start + 3;) {} // it goes on while we compute
+}
+
+static volatile int steps, stop_after;
+static void step(int signal, siginfo_t *about, void *context) {
+  steps++;
+  EQUAL(about->si_code, 2);  // TRAP_TRACE
+  if (steps >= stop_after) ((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+}
+
+// A program with the trap flag set traps after each of its instructions, and the kernel does not mind, whichever way in.
+CASE(single_step_through_calls) {
+  struct sigaction action = {.sa_sigaction = step, .sa_flags = SA_SIGINFO};
+  OK(sigaction(SIGTRAP, &action, NULL));
+  for (int fast = 0; fast < 2; fast++)
+    for (int round = 0; round < 300; round++) {
+      steps = 0;
+      stop_after = 24;
+      void *way = (void *)getauxval(AT_SYSINFO);
+      int got = 20;
+      if (fast)
+        asm volatile("pushf; orl $0x100, (%%esp); popf; call *%1; pushf; andl $~0x100, (%%esp); popf" : "+a"(got) : "r"(way) : "memory", "ecx", "edx", "cc");
+      else
+        asm volatile("pushf; orl $0x100, (%%esp); popf; int $0x80; pushf; andl $~0x100, (%%esp); popf" : "+a"(got)::"memory", "cc");
+      EQUAL(got, getpid());
+      CHECK(steps >= 3 && steps <= 24);
+    }
 }

@@ -26,9 +26,9 @@
     jae 1f
     btl %eax, identity_calls
     jnc 1f
-    incl %fs:560                // percpu.identity_count
+    incl %fs:592                // percpu.identity_count
     movl $2, %fs:36             // percpu.inside_call
-    testl $63, %fs:560
+    testl $63, %fs:592
     jnz 3f
     READ_USER_TIME
     rdtsc
@@ -112,6 +112,7 @@ sysenter_entry:
     pushl %ebp
     pushfl
     orl $0x200, (%esp)
+sysenter_frame:
     pushl $0x73
     pushl $0                    // eip: below, when ds is the kernel's
     pushl %eax
@@ -140,6 +141,29 @@ sysenter_entry:
     call sysenter_fault
     addl $4, %esp
     jmp trap_return
+
+// SYSENTER leaves the user's trap flag set: a program that steps through itself traps once more before the kernel's first
+// instruction, on the little stack below the TSS. The kernel goes on without the flag, the program gets it back.
+.globl debug_entry
+debug_entry:
+    cmpl $sysenter_entry, (%esp)
+    jne 1f
+    testl $3, 4(%esp)
+    jnz 1f
+    movl $sysenter_stepped, (%esp)
+    andl $~0x100, 8(%esp)
+    iretl
+1:  pushl $0
+    pushl $1
+    jmp trap_common
+
+sysenter_stepped:
+    movl 4(%esp), %esp
+    pushl $0x7b
+    pushl %ebp
+    pushfl
+    orl $0x300, (%esp)
+    jmp sysenter_frame
 
 .section .data
 .globl sysenter_landing

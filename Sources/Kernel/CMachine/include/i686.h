@@ -15,8 +15,8 @@
 
 #define CPU_MAX 16
 #define PERCPU_GDT 64
-#define PERCPU_TSS 320
-#define PERCPU_DOUBLE_FAULT_TSS 424
+#define PERCPU_TSS 352
+#define PERCPU_DOUBLE_FAULT_TSS 456
 
 // What the entry stubs push, lowest address first. SPEC: Intel SDM 3A §6.12.
 struct trap_frame {
@@ -51,6 +51,7 @@ struct percpu {
     uint64_t user_mark;        // 48: the time stamp counter when user mode was last entered
     uint64_t user_ticks;       // 56: spent in user mode since the running thread was switched to
     uint64_t gdt[32];
+    uint32_t entry_stack[8]; // where SYSENTER's stack pointer points at the end of: see debug_entry in traps.S
     struct tss32 tss;
     struct tss32 double_fault_tss;
     uint32_t flush_pending;
@@ -58,12 +59,12 @@ struct percpu {
     // interrupt handler has interrupted.
     uint32_t rank_count, rank_base;
     uint8_t ranks[20];
-    uint32_t identity_count;  // 560: identity calls since boot
+    uint32_t identity_count;  // 592: identity calls since boot
     uint32_t identity_booked; // those of them whose cost was taken off the user time
     uint32_t identity_cost;   // what the measured ones took lately, in ticks
     // Frames that the running thread looks at beyond the direct map (FrameWindows.swift).
     uint32_t window_depth, windows[12];
-    uint32_t pad[4]; // whole cache lines: CPUs write only their own
+    uint32_t pad[12]; // whole cache lines: CPUs write only their own
 };
 
 // What user mode reads of the time (vdso.S). `sequence` is odd while the kernel writes.
@@ -81,7 +82,7 @@ extern struct symbol machine_cpus SHARED;
 extern struct symbol kernel_image_start SHARED, kernel_text_start SHARED, kernel_text_end SHARED;
 extern struct symbol kernel_rodata_end SHARED, kernel_image_end SHARED;
 extern struct symbol boot_stack_top SHARED, ap_trampoline_start SHARED, ap_trampoline_end SHARED, ap_trampoline_args SHARED;
-extern struct symbol trap_stubs SHARED, int80_entry SHARED, sysenter_entry SHARED, double_fault_entry SHARED;
+extern struct symbol trap_stubs SHARED, int80_entry SHARED, sysenter_entry SHARED, debug_entry SHARED, double_fault_entry SHARED;
 extern struct symbol vdso_image SHARED, vdso_image_end SHARED, vdso_vsyscall SHARED, vdso_landing SHARED;
 extern struct symbol vdso_sigreturn SHARED, vdso_rt_sigreturn SHARED;
 extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
