@@ -161,6 +161,12 @@ public final class ProcFS: FileSystem {
       return descriptors
     }
     if Self.isName(name, "task") { return directory(.tasks(id), number: base + 2) }
+    if Self.isName(name, "mem") {
+      let (owner, group) = (process.who.euid, process.who.egid)
+      return Inode(
+        self, number: base + 6, attributes: Attributes(mode: Mode.regular | 0o600, owner: owner, group: group),
+        payload: ProcessMemory.Node(process))
+    }
     if Self.isName(name, "exe") {
       return link(
         base + 3,
@@ -225,6 +231,7 @@ public final class ProcFS: FileSystem {
       add("fd", Mode.directory)
       if case .process = node.kind { add("task", Mode.directory) }
       for name in ["exe", "cwd", "root"] as [StaticString] { add(name, Mode.link) }
+      add("mem", Mode.regular)
       for item in ProcessFiles.all { add(item.name, Mode.regular) }
     case .descriptors(let id):
       for number in ProcessTable.shared.find(id)?.descriptors.withLock({ $0.numbers }) ?? [] { add(number, Mode.link) }

@@ -30,7 +30,8 @@ enum ProcessFiles {
   static var all: [Item] {
     [
       Item("stat", stat), Item("status", status), Item("statm", statm), Item("cmdline", cmdline),
-      Item("environ", mode: 0o400, environ), Item("maps", maps), Item("comm", comm),
+      Item("environ", mode: 0o400, environ), Item("auxv", mode: 0o400, auxiliary),
+      Item("personality", mode: 0o400, personality), Item("maps", maps), Item("comm", comm),
       Item("mounts") { (_) throws(Errno) in try SystemFiles.mounts() }, Item("limits", limits),
       Item("oom_score") { (process) throws(Errno) in line(OutOfMemory.thousandths(process)) },
       Item(
@@ -125,7 +126,9 @@ enum ProcessFiles {
     text.add(process.id)
     text.add("\nPPid:\t")
     text.add(parent)
-    text.add("\nTracerPid:\t0\nUid:")
+    text.add("\nTracerPid:\t")
+    text.add(ProcessTable.shared.withTree { process.signals.withLock { $0.threads.first }?.tracing?.tracer.id } ?? 0)
+    text.add("\nUid:")
     for id in [who.uid, who.euid, who.suid, who.euid] {
       text.add("\t")
       text.add(UInt64(id))
@@ -166,6 +169,18 @@ enum ProcessFiles {
   static func environ(_ process: Process) throws(Errno) -> [UInt8] {
     guard let space = process.space else { return [] }
     return space.bytes(space.environmentRange)
+  }
+
+  static func auxiliary(_ process: Process) throws(Errno) -> [UInt8] {
+    guard let space = process.space else { return [] }
+    return space.bytes(space.auxiliaryRange)
+  }
+
+  static func personality(_ process: Process) throws(Errno) -> [UInt8] {
+    var text = Text()
+    text.add(hex: UInt64(process.personality.load(ordering: .relaxed)), width: 8)
+    text.add("\n")
+    return text.bytes
   }
 
   static func comm(_ process: Process) throws(Errno) -> [UInt8] { process.name + [10] }

@@ -57,6 +57,7 @@ public final class AddressSpace {
   /// Where argv and the environment lie, for /proc/pid/cmdline.
   public var argumentRange: Range<UInt32> = 0..<0
   public var environmentRange: Range<UInt32> = 0..<0
+  public var auxiliaryRange: Range<UInt32> = 0..<0
   static var lowest: UInt32 { 0x1_0000 }
 
   public init() throws(Errno) { table = try PageTable() }
@@ -102,7 +103,7 @@ public final class AddressSpace {
     return grown
   }
 
-  private func populate(_ area: Area<MappedFile>, _ page: UInt32, write: Bool) throws(Errno) {
+  func populate(_ area: Area<MappedFile>, _ page: UInt32, write: Bool) throws(Errno) {
     let entry = table.entry(page)
     if entry & PageBits.present != 0 {
       if write, entry & PageBits.writable == 0 { try makeWritable(area, page, entry) }
@@ -366,6 +367,7 @@ public final class AddressSpace {
     child.state.withLock { ($0.areas, $0.brkStart, $0.brk, $0.mmapTop, $0.stackLimit) = copy }
     child.argumentRange = argumentRange
     child.environmentRange = environmentRange
+    child.auxiliaryRange = auxiliaryRange
     return child
   }
 }

@@ -31,6 +31,9 @@ public struct Execution {
     self.environment = environment
   }
 
+  /// Zero for a program that is to lie where it always lies: personality(2) ADDR_NO_RANDOMIZE.
+  private func displacement() -> UInt32 { process.personality.load(ordering: .relaxed) & 0x4_0000 != 0 ? 0 : Random.next() }
+
   private func check(_ path: Path) throws(Errno) -> Inode {
     let inode = try path.inode()
     if inode.isDirectory { throw .permissionDenied }
@@ -71,7 +74,7 @@ public struct Execution {
       entry = other.entry
       interpreterBase = other.bias
     }
-    let brkStart = loaded.end &+ (Random.next() & 0x1FF) << 12
+    let brkStart = loaded.end &+ (displacement() & 0x1FF) << 12
     space.state.withLock {
       $0.brkStart = brkStart
       $0.brk = brkStart
@@ -105,7 +108,7 @@ public struct Execution {
     var bias: UInt32 = 0
     if image.isDynamic {
       let size = span.upperBound - span.lowerBound
-      let base = interpreter ? try space.findGap(size: size &+ 0x1000) : 0x5600_0000 &+ (Random.next() & 0xFFF) << 12
+      let base = interpreter ? try space.findGap(size: size &+ 0x1000) : 0x5600_0000 &+ (displacement() & 0xFFF) << 12
       bias = base &- span.lowerBound
     } else if span.lowerBound < AddressSpace.lowest {
       throw .execFormatError
@@ -159,11 +162,11 @@ public struct Execution {
   private func buildStack(_ space: AddressSpace, _ image: ELFImage, _ loaded: Loaded, _ interpreterBase: UInt32) throws(Errno)
     -> UInt32
   {
-    let top = VDSO.timeAddress &- 0x1000 &- (Random.next() & 0x7FF) << 12
+    let top = VDSO.timeAddress &- 0x1000 &- (displacement() & 0x7FF) << 12
     let limit = process.limits.withLock { $0[3].soft }
     space.state.withLock {
       $0.stackLimit = UInt32(clamping: min(limit, 0x4000_0000))
-      $0.mmapTop = 0xB7F0_0000 &- (Random.next() & 0xFFF) << 12
+      $0.mmapTop = 0xB7F0_0000 &- (displacement() & 0xFFF) << 12
     }
     space.map(
       Area(start: top - 0x21000, end: top, readable: true, writable: true, executable: image.executableStack, kind: .stack))
@@ -189,6 +192,7 @@ public struct Execution {
     ]
     let words = auxiliary.count * 2 + environmentPointers.count + 1 + argumentPointers.count + 1 + 1
     writer.align(words: words)
+    space.auxiliaryRange = (writer.position &- UInt32(auxiliary.count * 8))..<writer.position
     for (type, value) in auxiliary.reversed() {
       writer.put(word: value)
       writer.put(word: type)
@@ -235,6 +239,7 @@ public struct Execution {
       edi: 0, esi: 0, ebp: 0, esp_ignored: 0, ebx: 0, edx: 0, ecx: 0, eax: 0, ds: UInt32(USER_DS), es: UInt32(USER_DS),
       fs: 0, vector: 0x80, error: .max, eip: entry, cs: UInt32(USER_CS), eflags: 0x202, esp: stack, ss: UInt32(USER_DS))
     task.skipRestart = true
+    task.tellTracerOfProgram(frame)
   }
 
   private func killOtherThreads() {
@@ -255,6 +260,7 @@ public struct Execution {
     let (mode, owner, group) = inode.attributes.withLock { ($0.mode, $0.owner, $0.group) }
     let allowed =
       path.mount.flags & MountFlags.noSetUser == 0 && !process.noNewPrivileges.load(ordering: .acquiring)
+      && (process.who.isSuperuser || !task.isTraced.load(ordering: .acquiring))
     process.credentials.withLock { who in
       if allowed, mode & Mode.setUser != 0 { who.euid = owner }
       if allowed, mode & Mode.setGroup != 0, mode & 0o010 != 0 { who.egid = group }

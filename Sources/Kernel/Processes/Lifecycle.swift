@@ -70,6 +70,7 @@ extension Process {
     let id = child.id
     child.alarm.process = id
     child.memoryWish.store(memoryWish.load(ordering: .relaxed), ordering: .relaxed)
+    child.personality.store(personality.load(ordering: .relaxed), ordering: .relaxed)
     child.noNewPrivileges.store(noNewPrivileges.load(ordering: .relaxed), ordering: .relaxed)
     child.tree.exitSignal = exitSignal
     let task = try Task(child, id: id)
@@ -138,13 +139,18 @@ extension Task {
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
+    if !last { endTracing(status: status, last: false) }
     if last {
       process.closeEverything()
     } else {
       process.uncountThread()
       process.childEvent.wake()  // an execve waits to be alone
     }
-    if last { process.finish(status: status, by: self, counted: used) }
+    if last {
+      process.endTracingOthers()
+      endTracing(status: status, last: true)
+      process.finish(status: status, by: self, counted: used)
+    }
   }
 }
 
@@ -289,12 +295,22 @@ extension Process {
     case any
     case process(Int32)
     case group(Int32)
+
+    func includes(_ child: Int32, _ group: Int32) -> Bool {
+      switch self {
+      case .any: true
+      case .process(let id): child == id
+      case .group(let id): group == id
+      }
+    }
   }
   public struct WaitResult {
     public var id: Int32
     public var status: UInt32
     public var user: UInt32
     public var times: ProcessorTime
+    /// News of a thread that is traced: nothing to reap.
+    var isTraced = false
   }
 
   /// Waits for a child. SPEC: POSIX.1-2024 waitpid(), Linux wait4(2), waitid(2).
@@ -311,6 +327,12 @@ extension Process {
         }
       }.map { result throws(Errno) -> WaitResult in
         if result.id == 0 { throw .noChildProcess }
+        if result.isTraced {
+          var result = result
+          let thread = ProcessTable.shared.withTree { tree.tracees.first { $0.id == result.id } }
+          if let thread { result.times = Scheduler.time(of: thread) }
+          return result
+        }
         var result = result
         guard let child = ProcessTable.shared.find(result.id) else { return result }
         result.user = child.who.uid
@@ -331,11 +353,7 @@ extension Process {
     ProcessTable.shared.withTree {
       var candidates = false
       for child in tree.children {
-        switch target {
-        case .any: break
-        case .process(let id): if child.id != id { continue }
-        case .group(let group): if child.tree.group != group { continue }
-        }
+        guard target.includes(child.id, child.tree.group) else { continue }
         candidates = true
         if exited, case .zombie(let status) = child.tree.exit {
           return .found(WaitResult(id: child.id, status: status, user: 0, times: .init()))
@@ -344,6 +362,17 @@ extension Process {
           if !keep { child.tree.stopReport = nil }
           return .found(WaitResult(id: child.id, status: report, user: 0, times: .init()))
         }
+      }
+      for task in tree.tracees where target.includes(task.id, task.process.tree.group) {
+        candidates = true
+        if let tracing = task.tracing, let stop = tracing.stop, !tracing.isReported {
+          if !keep { tracing.isReported = true }
+          return .found(WaitResult(id: task.id, status: stop, user: 0, times: .init(), isTraced: true))
+        }
+      }
+      if let index = tree.tracedEnds.firstIndex(where: { target.includes($0.id, $0.group) }) {
+        let end = keep ? tree.tracedEnds[index] : tree.tracedEnds.remove(at: index)
+        return .found(WaitResult(id: end.id, status: end.status, user: 0, times: .init(), isTraced: true))
       }
       return candidates ? .nothingYet : .noChild
     }

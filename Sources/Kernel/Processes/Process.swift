@@ -51,6 +51,8 @@ public final class Process {
     public var actions: [SignalAction] = Array(repeating: SignalAction(), count: 65)
     public var pending = PendingSignals()
     public var isStopped = false
+    /// What stopped it last.
+    var stopSignal: UInt32 = 19
     /// Set when the whole group must exit with this wait status.
     public var groupExit: UInt32?
     public var threads: [Task] = []
@@ -192,6 +194,9 @@ public final class TreeSlot {
   public var exitSignal: UInt8 = 17
   public var isSubreaper = false
   public var hasExecuted = false
+  /// Threads that this process traces, and those that ended: id, group and wait status.
+  var tracees: [Task] = []
+  var tracedEnds: [(id: Int32, group: Int32, status: UInt32)] = []
   init(group: Int32, session: Int32) {
     self.group = group
     self.session = session
@@ -259,6 +264,12 @@ public final class Task: Thread {
   public var needsAttention = false
   /// Set by sigreturn and execve: the registers are not a system call's to restart.
   public var skipRestart = false
+
+  /// Under the process table's lock, and a hint of it for who does not hold that.
+  public internal(set) var tracing: Tracing?
+  public let isTraced = Atomic<Bool>(false)
+  /// Stops before and after each system call; written while the thread is stopped.
+  public var callsAreTraced = false
 
   /// Process 1's start, run in place of a return from the kernel.
   var launch: (() -> Void)?

@@ -68,6 +68,7 @@ extension Process.Signals {
   /// Whether a signal has no effect, so that it need not be kept.
   func ignores(_ signal: Signal, _ target: Task?) -> Bool {
     if signal == .kill || signal == .stop { return false }
+    if threads.contains(where: { $0.isTraced.load(ordering: .relaxed) }) { return false }  // a tracer sees all
     if let target, target.blocked.contains(signal) { return false }
     if target == nil, threads.allSatisfy({ $0.blocked.contains(signal) }) { return false }
     let handler = actions[Int(signal.number)].handler
@@ -105,25 +106,35 @@ extension Task {
   /// Everything that must happen before this thread goes back to user mode. Answers whether the thread ends.
   @inline(never) func handlePendingWork(_ frame: UserFrame) -> Bool {
     while true {
-      if exitStatus != nil { return true }
+      if let status = exitStatus {
+        stopAtExit(status, frame)
+        return true
+      }
       guard interruptRequested.load(ordering: .acquiring) else {
         finishRestart(frame, handler: nil)
         restoreMask()
-        return exitStatus != nil
+        return false
       }
       interruptRequested.store(false, ordering: .releasing)
       if let status = process.signals.withLock({ $0.groupExit }) {
         exitStatus = status
-        return true
+        continue
       }
+      if isTraced.load(ordering: .acquiring) { stopIfWanted(frame) }
       if process.signals.withLock({ $0.isStopped }) {
+        if isTraced.load(ordering: .acquiring) { showGroupStop(process.signals.withLock { $0.stopSignal }, frame) }
         waitWhileStopped()
         continue
       }
       guard let (information, action) = takeSignal() else {
         continue
       }
-      deliver(information, action, frame)
+      if isTraced.load(ordering: .acquiring), information.signal != .kill {
+        guard let shown = showTracer(information, frame) else { continue }
+        deliver(shown, process.signals.withLock { $0.actions[Int(shown.signal.number)] }, frame)
+      } else {
+        deliver(information, action, frame)
+      }
     }
   }
 
@@ -185,12 +196,18 @@ extension Task {
   private func stopGroup(_ signal: Signal) {
     let others: [Task] = process.signals.withLock { state in
       state.isStopped = true
+      state.stopSignal = UInt32(signal.number)
       for task in state.threads { task.interruptRequested.store(true, ordering: .releasing) }
       return state.threads
     }
     for task in others where task !== self { task.interrupt() }
-    ProcessTable.shared.withTree { process.tree.stopReport = UInt32(signal.number) << 8 | 0x7F }
-    process.notifyParentOfStop(code: 5)
+    // A parent that traces it hears from every thread instead.
+    let tellsParent = ProcessTable.shared.withTree {
+      if let parent = process.tree.parent, parent.tree.tracees.contains(where: { $0.process === process }) { return false }
+      process.tree.stopReport = UInt32(signal.number) << 8 | 0x7F
+      return true
+    }
+    if tellsParent { process.notifyParentOfStop(code: 5) }
   }
 
   private func waitWhileStopped() {
@@ -203,7 +220,7 @@ extension Task {
   /// What becomes of a system call that a signal interrupted: the internal restart codes never reach a program.
   /// SPEC: signal(7) "Interruption of system calls and library functions by signal handlers".
   private func finishRestart(_ frame: UserFrame, handler: SignalAction?) {
-    guard frame.vector == 0x80, !skipRestart else {
+    guard frame.vector == 0x80, frame.originalEAX != .max, !skipRestart else {
       skipRestart = false
       return
     }

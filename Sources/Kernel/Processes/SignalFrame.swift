@@ -186,6 +186,16 @@ enum SignalFrame {
   }
 }
 
+extension SignalInformation {
+  /// `siginfo_t`, 128 bytes.
+  public var bytes: [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: 128)
+    var out = bytes.mutableSpan
+    SignalFrame.putInformation(&out, 0, self)
+    return bytes
+  }
+}
+
 extension Task {
   /// sigreturn's work. A frame that cannot be read ends the process, as on Linux.
   public func signalReturn(_ frame: UserFrame, new: Bool) {

@@ -67,11 +67,19 @@ extension Call {
     if flags & CloneFlags.childSetID != 0 { setChildID(child, childID) }
     let childProcess = child.process
     let id = child.id
+    let (event, option): (TraceEvent, UInt32) =
+      flags & CloneFlags.vfork != 0
+      ? (.vfork, TraceOptions.vfork)
+      : flags & 0xFF == 17 ? (.fork, TraceOptions.fork) : (.clone, TraceOptions.clone)
+    let isTraced = task.isTraced.load(ordering: .relaxed) && ProcessTable.shared.withTree { (task.tracing?.options ?? 0) & option != 0 }
+    if isTraced { child.inheritTracing(from: task) }
     Scheduler.begin(child)
+    if isTraced { task.stopAt(event, option, message: UInt32(bitPattern: id), frame) }
     if flags & CloneFlags.vfork != 0 {
       let _: Bool? = try? childProcess.vforkEvent.wait(interruptible: false, reason: "vfork") {
         childProcess.vforkDone.load(ordering: .acquiring) ? true : nil
       }
+      if isTraced { task.stopAt(.vforkDone, TraceOptions.vforkDone, message: UInt32(bitPattern: id), frame) }
     }
     return UInt32(bitPattern: id)
   }
@@ -497,6 +505,17 @@ enum TLS {
     value |= UInt64(limit >> 16 & 0xF) << 48 | UInt64(base >> 24) << 56
     value |= UInt64(flags & 1) << 54 | UInt64(flags >> 4 & 1) << 55 | UInt64(flags >> 6 & 1) << 52
     return (entry, value)
+  }
+
+  /// The `struct user_desc` of a descriptor; an empty one is read_exec_only and not_present.
+  static func description(_ entry: UInt32, _ value: UInt64) -> [UInt32] {
+    if value == 0 { return [entry, 0, 0, 0x28] }
+    let base = UInt32(truncatingIfNeeded: value >> 16 & 0xFF_FFFF | (value >> 56) << 24)
+    let limit = UInt32(truncatingIfNeeded: value & 0xFFFF | (value >> 48 & 0xF) << 16)
+    let access = UInt32(truncatingIfNeeded: value >> 40 & 0xFF)
+    var flags = UInt32(truncatingIfNeeded: value >> 54 & 1) | (access >> 2 & 3) << 1 | (access >> 1 & 1 ^ 1) << 3
+    flags |= UInt32(truncatingIfNeeded: value >> 55 & 1) << 4 | (access >> 7 ^ 1) << 5 | UInt32(truncatingIfNeeded: value >> 52 & 1) << 6
+    return [entry, base, limit, flags]
   }
 
   static func set(_ entry: Int32, _ descriptor: UInt64, of task: Task) {

@@ -1,6 +1,7 @@
 import Machine
 import Processes
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 import VFS
@@ -45,8 +46,9 @@ extension Call {
 
   /// There is one personality, PER_LINUX; all ones asks which.
   func personality() throws(Errno) -> UInt32 {
-    guard a == 0 || a == .max else { throw .invalidArgument }
-    return 0
+    // Linux keeps what it does not know; of the flags only ADDR_NO_RANDOMIZE has an effect here.
+    if a == .max { return process.personality.load(ordering: .relaxed) }
+    return process.personality.exchange(a, ordering: .relaxed)
   }
 
   /// Advice needs no action: read-ahead follows from use.

@@ -10,6 +10,22 @@ public enum SyscallDispatcher {
   /// Runs the call in `frame` and leaves its result there.
   public static func dispatch(_ frame: UserFrame) {
     let call = Call(frame: frame, task: Task.currentTask)
+    if call.task.callsAreTraced { return dispatchTraced(call, frame) }
+    perform(call, frame)
+  }
+
+  /// With a stop for the tracer before and after. What the tracer makes of the number and the arguments counts.
+  @inline(never) private static func dispatchTraced(_ call: Call, _ frame: UserFrame) {
+    frame.eax = UInt32(bitPattern: -Errno.noFunction.rawValue)
+    guard call.task.stopAtCall(frame) else { return }
+    if frame.originalEAX != .max {
+      frame.eax = frame.originalEAX
+      perform(call, frame)
+    }
+    if call.task.callsAreTraced { _ = call.task.stopAtCall(frame) }
+  }
+
+  @inline(__always) private static func perform(_ call: Call, _ frame: UserFrame) {
     do throws(Errno) {
       guard let number = SyscallNumber(rawValue: frame.eax) else { throw Errno.noFunction }
       let result = try perform(number, call)
@@ -315,6 +331,10 @@ public enum SyscallDispatcher {
     case .msgsnd: try call.msgsnd(call.a, call.b, call.c, call.d)
     case .msgrcv: try call.msgrcv(call.a, call.b, call.c, call.d, call.e)
     case .msgctl: try call.msgctl(call.a, call.b, call.c)
+    case .ptrace: try call.ptrace()
+    case .processVmReadv: try call.processVector(write: false)
+    case .processVmWritev: try call.processVector(write: true)
+    case .getThreadArea: try call.getThreadArea()
     case .uname: try call.uname()
     case .sysinfo: try call.sysinfo()
     case .syslog: try call.syslog()
@@ -338,14 +358,14 @@ public enum SyscallDispatcher {
       .getpmsg, .putpmsg, .vserver:
       throw .noFunction
     // Waiting for their subsystem.
-    case .restartSyscall, .ptrace, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
+    case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
       .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .setfsuid32,
-      .setfsgid32, .pivotRoot, .getThreadArea, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
+      .setfsgid32, .pivotRoot, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
       .lookupDcookie, .remapFilePages, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
       .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
       .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare, .syncFileRange,
       .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
-      .nameToHandleAt, .openByHandleAt, .setns, .processVmReadv, .processVmWritev, .kcmp, .finitModule,
+      .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .ioPgetevents, .rseq, .ioPgeteventsTime64, .mqTimedsendTime64,
       .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,

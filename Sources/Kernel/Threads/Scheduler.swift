@@ -285,6 +285,20 @@ public enum Scheduler {
     unsafe interrupts_restore(flags)
   }
 
+  /// Returns when a thread that is blocked, or about to be, has left its CPU: its registers are saved then.
+  public static func waitUntilOff(_ thread: Thread) {
+    while true {
+      let flags = unsafe interrupts_save()
+      let target = queue(thread.cpu)
+      target.lock.acquire()
+      let isOn = unsafe cpuThread(thread.cpu) == Unmanaged.passUnretained(thread).toOpaque()
+      target.lock.release()
+      unsafe interrupts_restore(flags)
+      if !isOn { return }
+      yield()
+    }
+  }
+
   /// Undoes `prepareToBlock`.
   static func cancelBlock() {
     let flags = unsafe interrupts_save()

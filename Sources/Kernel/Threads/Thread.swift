@@ -259,6 +259,24 @@ public enum SchedulingPolicy: UInt32, Sendable {
   }
 }
 
+extension Thread {
+  /// The FXSAVE image of a thread that does not run.
+  public final func withSavedFPUState<Result>(_ body: (inout MutableSpan<UInt32>) -> Result) -> Result {
+    // SAFETY: the area is the thread's; it was saved when the thread left its CPU and is loaded when it comes back.
+    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: 128)
+    let supported = span[7]
+    let result = body(&span)
+    span[6] &= supported == 0 ? 0xFFBF : supported
+    span[7] = supported
+    return result
+  }
+  /// The %gs selector of a thread that does not run.
+  public final var savedGS: UInt32 {
+    get { UInt32(gs) }
+    set { gs = UInt16(truncatingIfNeeded: newValue) }
+  }
+}
+
 /// A timer that wakes its thread.
 @safe final class WakeTimer: KernelTimer {
   // SAFETY: the thread owns the timer and cancels it before it dies.
