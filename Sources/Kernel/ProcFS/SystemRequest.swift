@@ -1,5 +1,9 @@
 import Machine
+import Processes
+import Sync
+import Synchronization
 import SystemABI
+import Threads
 import VFS
 
 /// What a letter written to /proc/sysrq-trigger does. SPEC: Linux admin-guide/sysrq.rst, for its letters.
@@ -13,7 +17,24 @@ enum SystemRequest {
       Power.off()
     case UInt8(ascii: "s"): try Mounts.sync()
     case UInt8(ascii: "S"): overflowStack()
+    case UInt8(ascii: "t"): logThreads()
     default: throw .invalidArgument
+    }
+  }
+
+  /// What every thread does, in the kernel's log.
+  private static func logThreads() {
+    for process in ProcessTable.shared.all() {
+      let (exit, parent) = ProcessTable.shared.withTree { (process.tree.exit, process.tree.parent?.id ?? 0) }
+      let (threads, stopped, dying) = process.signals.withLock { ($0.threads, $0.isStopped, $0.groupExit != nil) }
+      log(
+        "process \(process.id) (\(String(decoding: process.name, as: UTF8.self))) of \(parent)\(exit == .running ? "" : ", zombie")\(stopped ? ", stopped" : "")\(dying ? ", dying" : "")"
+      )
+      for thread in threads {
+        log(
+          "  thread \(thread.id) \(thread.stateName) cpu \(thread.cpu) \(thread.waitReason) switches \(thread.switches) pending \(thread.interruptRequested.load(ordering: .relaxed)) exit \(thread.exitStatus != nil)"
+        )
+      }
     }
   }
 

@@ -64,6 +64,7 @@ extension Task {
   func stopForTracer(
     _ status: UInt32, _ information: SignalInformation?, _ frame: UserFrame, message: UInt32 = 0, ending: Bool = false
   ) -> UInt8 {
+    if isBeingKilled(ending) { return 0 }
     let found: Tracing? = ProcessTable.shared.withTree {
       guard let tracing else { return nil }
       tracing.stop = status

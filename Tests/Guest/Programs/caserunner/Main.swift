@@ -69,6 +69,11 @@ struct Main {
     while true {
       if let (_, status) = try Process.wait(child, noHang: true) { return status }
       if State.uptime - start > limit * 100 {
+        // What hangs, in the kernel's log.
+        if let file = try? FileDescriptor.open("/proc/sysrq-trigger", flags: OpenFlags.writeOnly) {
+          try? file.write("t\n")
+          try? file.close()
+        }
         try Process.kill(-child, 9)
         _ = try Process.wait(child)
         return nil
@@ -144,7 +149,8 @@ struct State {
     for line in lines("/proc/kernel_state") {
       guard let colon = line.firstIndex(of: 58), let value = number(Array(line[(colon + 2)...])) else { continue }
       let name = Array(line[..<colon])
-      if name == "free_frames" { state.frames = value }
+      // Tables for kernel stacks stay for the next as many threads.
+      if name == "free_frames" || name == "kernel_tables" { state.frames += value }
       if name == "processes" { state.processes = value }
       if name == "open_files" { state.files = value }
       if name == "heap_bytes" { state.heap = value }
@@ -157,19 +163,19 @@ struct State {
   /// With `before`: what a killed case left takes its time to end and to be reaped.
   static func settled(after before: State? = nil) -> State {
     Process.sync()  // dirty pages are no leak
-    if let file = try? FileDescriptor.open("/proc/sys/vm/drop_caches", flags: OpenFlags.writeOnly) {
-      try? file.write("3\n")
-      try? file.close()
-    }
     var last = now()
     for _ in 0..<1000 {
       try? Process.sleep(milliseconds: 2)
       let next = now()
       let isMore = before.map { next.processes > $0.processes || next.files > $0.files } ?? false
-      if !isMore, next.processes == last.processes, next.files == last.files { return next }
+      if !isMore, next.processes == last.processes, next.files == last.files { break }
       last = next
     }
-    return last
+    if let file = try? FileDescriptor.open("/proc/sys/vm/drop_caches", flags: OpenFlags.writeOnly) {
+      try? file.write("3\n")
+      try? file.close()
+    }
+    return now()
   }
 
   func leak(since before: State) -> Bytes? {
