@@ -30,7 +30,8 @@ public enum KernelSpace {
   nonisolated(unsafe) public private(set) static var pdpt: UInt32 = 0
   private static let lock = RawSpinLock()
   /// Tables for stacks and devices, which stay once they are there.
-  nonisolated(unsafe) public private(set) static var tableCount: UInt32 = 0
+  nonisolated(unsafe) private static var tables: UInt32 = 0
+  public static var tableCount: UInt32 { unsafe tables }
   nonisolated(unsafe) private static var nextMMIO: UInt32 = 0xF800_0000
   nonisolated(unsafe) private static var nextStack: UInt32 = 0xF000_0000
   nonisolated(unsafe) private static var freeStacks: UInt32 = 0
@@ -107,7 +108,7 @@ public enum KernelSpace {
     var entry = unsafe directory.load(fromByteOffset: index * 8, as: UInt64.self)
     if entry & PageBits.present == 0 {
       let table = Frames.allocateZeroed()!
-      unsafe tableCount += 1
+      unsafe tables += 1
       entry = table.address | PageBits.present | PageBits.writable
       setDirectory(index, entry)
     }

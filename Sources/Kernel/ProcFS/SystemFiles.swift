@@ -209,7 +209,7 @@ enum SystemFiles {
   static func kernelState() throws(Errno) -> [UInt8] {
     var text = Text()
     text.addLine("free_frames", UInt64(Frames.freeCount))
-    text.addLine("kernel_tables", UInt64(unsafe KernelSpace.tableCount))
+    text.addLine("kernel_tables", UInt64(KernelSpace.tableCount))
     text.addLine("processes", UInt64(ProcessTable.shared.count))
     text.addLine("names", UInt64(max(0, DentryCache.count.load(ordering: .relaxed))))
     text.addLine("cached_pages", UInt64(max(0, PageCache.count.load(ordering: .relaxed))))

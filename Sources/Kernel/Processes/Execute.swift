@@ -244,12 +244,15 @@ public struct Execution {
 
   private func killOtherThreads() {
     defer { task.id = process.id }
-    let others: [Task] = process.signals.withLock { state in state.threads.filter { $0 !== task } }
-    for other in others {
-      other.exitStatus = 0
-      other.interruptRequested.store(true, ordering: .releasing)
-      other.interrupt()
+    let others: [Task] = process.signals.withLock { state in
+      let others = state.threads.filter { $0 !== task }
+      for other in others {
+        other.exitStatus = 0
+        other.interruptRequested.store(true, ordering: .releasing)
+      }
+      return others
     }
+    for other in others { other.interrupt() }
     if others.isEmpty { return }
     let _: Bool? = try? process.childEvent.wait(interruptible: false, deadline: nil, reason: "execve") {
       process.signals.withLock { $0.threads.count == 1 } ? true : nil

@@ -268,6 +268,8 @@ public final class Task: Thread {
   /// Under the process table's lock, and a hint of it for who does not hold that.
   public internal(set) var tracing: Tracing?
   public let isTraced = Atomic<Bool>(false)
+  /// A stop is wanted that no signal makes.
+  let traceStopWanted = Atomic<Bool>(false)
   /// Stops before and after each system call; written while the thread is stopped.
   public var callsAreTraced = false
 

@@ -90,11 +90,13 @@ extension Task {
 
   /// Recomputes whether waits must end; called after the mask or the pending set changed.
   public func refreshInterruptRequest() {
-    let pending = process.signals.withLock { state in
-      !state.pending.set.union(self.pending.set).subtracting(blocked.subtracting(.unblockable)).isEmpty
-        || state.isStopped || state.groupExit != nil
+    // Under the lock: who gives it something new to look at holds that, too.
+    process.signals.withLock { state in
+      let pending =
+        !state.pending.set.union(self.pending.set).subtracting(blocked.subtracting(.unblockable)).isEmpty
+        || state.isStopped || state.groupExit != nil || exitStatus != nil || traceStopWanted.load(ordering: .relaxed)
+      interruptRequested.store(pending, ordering: .releasing)
     }
-    interruptRequested.store(pending, ordering: .releasing)
   }
 
   /// Replaces the mask and looks at what that lets through.

@@ -43,8 +43,6 @@ public final class Tracing {
   /// What the thread goes on with.
   var signal: UInt8 = 0
   var isStepping = false
-  /// A stop is wanted that no signal makes.
-  var wantsStop = false
   /// Stays in its group's stop until SIGCONT comes (PTRACE_LISTEN).
   var isListening = false
   let event = WaitQueue()
@@ -143,8 +141,7 @@ extension Task {
 
   /// The stop that PTRACE_INTERRUPT, or the start of a seized thread, asks for.
   func stopIfWanted(_ frame: UserFrame) {
-    guard ProcessTable.shared.withTree({ tracing?.wantsStop ?? false }) else { return }
-    ProcessTable.shared.withTree { tracing?.wantsStop = false }
+    guard traceStopWanted.exchange(false, ordering: .acquiringAndReleasing) else { return }
     _ = stopForTracer(0x057F | TraceEvent.stop.rawValue << 16, nil, frame)
   }
 
@@ -161,7 +158,7 @@ extension Task {
     let seized: Bool? = ProcessTable.shared.withTree {
       guard let theirs = parent.tracing else { return nil }
       beTraced(Tracing(theirs.tracer, seized: theirs.isSeized, options: theirs.options))
-      tracing!.wantsStop = theirs.isSeized
+      traceStopWanted.store(theirs.isSeized, ordering: .relaxed)
       return theirs.isSeized
     }
     guard let seized else { return }
@@ -265,8 +262,10 @@ extension Process {
 
   /// PTRACE_INTERRUPT.
   public func interruptTracee(_ task: Task) {
-    ProcessTable.shared.withTree { task.tracing?.wantsStop = true }
-    task.interruptRequested.store(true, ordering: .releasing)
+    task.process.signals.withLock { _ in
+      task.traceStopWanted.store(true, ordering: .relaxed)
+      task.interruptRequested.store(true, ordering: .releasing)
+    }
     task.interrupt()
   }
 
