@@ -3,14 +3,26 @@ import ImageKit
 
 /// Debian's unmodified i386 programs, run as a user would run them.
 enum ProgramTests {
-  static let names = ["programs: Debian's busybox and bash"]
+  static let names = ["programs: Debian's busybox and bash", "programs: Debian's programs with shared libraries"]
+
+  /// A command line for a shell, and what it must print.
+  private typealias Case = (name: String, shell: [String], command: String, wanted: String)
 
   static func run(_ results: Results, timeout: Double) async throws {
-    let folder: URL
-    do { folder = try await Debian.unpack(["busybox-static", "bash-static"]) } catch let error as ToolError {
-      results.skip("programs: Debian's busybox and bash", "no registry answers: \(error.what)")
-      return
+    try await runStatic(results, timeout)
+    try await runDynamic(results, timeout)
+  }
+
+  /// The packages with all they need, or nil where there is no registry.
+  private static func unpack(_ packages: [String], _ results: Results, _ name: String) async throws -> URL? {
+    do { return try await Debian.unpack(packages) } catch let error as ToolError {
+      results.skip(name, "no registry answers: \(error.what)")
+      return nil
     }
+  }
+
+  private static func runStatic(_ results: Results, _ timeout: Double) async throws {
+    guard let folder = try await unpack(["busybox-static", "bash-static"], results, names[0]) else { return }
     var tree = RootTree()
     try tree.addTree(folder)
     tree.add(RootEntry(path: "/data", kind: .data(pseudoRandom(1 << 24)), mode: 0o644))
@@ -22,7 +34,7 @@ enum ProgramTests {
     .trimmingCharacters(in: .whitespacesAndNewlines)
     let busybox = ["/bin/busybox", "sh", "-c"]
     let bash = ["/bin/bash-static", "-c"]
-    let cases: [(name: String, shell: [String], command: String, wanted: String)] = [
+    let cases: [Case] = [
       ("md5sum of 16 MB", busybox, "md5sum /data | cut -c1-32", sum),
       ("a pipeline", busybox, "seq 1 2000 | sort -rn | head -1", "2000"),
       (
@@ -37,6 +49,75 @@ enum ProgramTests {
       ("bash jobs", bash, "busybox sleep 0.1 & wait $!; echo $?; (exit 3) & wait $!; echo $?", "0\n3"),
       ("bash signals", bash, "trap 'echo caught' USR1; kill -USR1 $$; echo after", "caught\nafter"),
     ]
+    try await check(cases, image, results, timeout)
+  }
+
+  /// Compilers, debuggers and interpreters: dynamic executables that use much of the kernel.
+  private static func runDynamic(_ results: Results, _ timeout: Double) async throws {
+    let packages = [
+      "bash", "coreutils", "findutils", "grep", "sed", "gawk", "tar", "xz-utils", "python3", "perl", "sqlite3", "lua5.4", "make", "gcc",
+      "libc6-dev", "git", "strace", "gdb", "dash",
+    ]
+    guard let folder = try await unpack(packages, results, names[1]) else { return }
+    var tree = RootTree()
+    try tree.addTree(folder)
+    let program = """
+      #include <stdio.h>
+      int twice(int x) { return 2 * x; }
+      int main(void) { printf("%d\\n", twice(21)); return 0; }
+
+      """
+    tree.add(RootEntry(path: "/root/h.c", kind: .data(Array(program.utf8)), mode: 0o644))
+    let image = try Paths.scratch("debian-dynamic.ext2")
+    try Ext2Image(time: 1_700_000_000, label: "debian", size: 1 << 30).write(tree, to: image.path)
+    let bash = ["/bin/bash", "-c"]
+    let python = ["/usr/bin/python3", "-c"]
+    let cases: [Case] = [
+      ("gcc compiles, gdb looks on", bash, "cd /root; gcc -g h.c -o h && ./h && \(gdb)", "42\n$1 = 21\n#1  main () at h.c:3"),
+      ("strace follows a child", bash, "strace -f -o /t sh -c '/bin/true; exit 0'; grep -c '+++ exited with 0 +++' /t", "2"),
+      ("strace counts", bash, "strace -f -c -o /t ls / > /tmp/l; grep -cw -e getdents64 -e openat /t", "2"),
+      (
+        "git keeps two commits", bash,
+        "export HOME=/tmp; cd /tmp; git config --global user.email a@b; git config --global user.name n; git init -q r; cd r;"
+          + " echo a > f; git add f; git commit -qm one; echo b >> f; git commit -qam two; git gc -q; git fsck --no-progress 2>/dev/null && git log --oneline | wc -l",
+        "2"
+      ),
+      ("make runs two jobs", bash, "cd /tmp; printf 'all: a b\\n\\t@cat a b\\na b:\\n\\t@echo $@ > $@\\n' > Makefile; make -sj2", "a\nb"),
+      (
+        "python asyncio, ctypes", python, "import asyncio,ctypes;print(asyncio.run(asyncio.sleep(.01,5)),ctypes.CDLL(None).getpid()>0)",
+        "5 True"
+      ),
+      (
+        "python processes", python,
+        "import multiprocessing as m,subprocess as s;q=m.Queue();p=m.Process(target=q.put,args=(9,));p.start();"
+          + "print(q.get(),p.join(),s.check_output('echo sub',shell=True))",
+        "9 None b'sub\\n'"
+      ),
+      (
+        "perl counts", ["/usr/bin/perl", "-e"], "my %h; $h{$_ % 7}++ for 1..10000; print join(',', map {$h{$_}} sort keys %h)",
+        "1428,1429,1429,1429,1429,1428,1428"
+      ),
+      ("lua sums", ["/usr/bin/lua5.4", "-e"], "local s=0 for i=1,100000 do s=s+i end print(s)", "5000050000"),
+      (
+        "sqlite keeps its word", bash,
+        "sqlite3 /root/t.db 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c where x<2000) "
+          + "insert into t select x,x*x from c; select sum(b) from t; pragma integrity_check'",
+        "2668667000\nok"
+      ),
+      (
+        "tar and xz", bash,
+        "cd /tmp; seq 100000 > s; tar c s | xz | tar xJ -O | md5sum; gawk '{s+=$1} END {print s}' s",
+        "dea9193b768319cbb4ff1a137ac03113  -\n5000050000"
+      ),
+    ]
+    try await check(cases, image, results, timeout)
+  }
+
+  private static let gdb =
+    "gdb -nx -batch -ex 'b twice' -ex run -ex 'p x' -ex 'up' ./h 2>/dev/null | grep -e '^[$]1' -e '^#1' | sed 's/0x[0-9a-f]* in //'"
+
+  /// Each case in a boot of its own.
+  private static func check(_ cases: [Case], _ image: URL, _ results: Results, _ timeout: Double) async throws {
     for (name, shell, command, wanted) in cases {
       await results.check("programs: \(name)") {
         let initramfs = try RootImage.makeInitramfs(command: shell + [command])
@@ -46,6 +127,7 @@ enum ProgramTests {
         var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: log)
         machine.disks = [.init(file: image.path, interface: "virtio", snapshot: true)]
         machine.interactive = false
+        machine.settings.memory = 512
         machine.commandLine = ["quiet", "root=/dev/vda"]
         let outcome = try await Shell.run(machine.arguments, log: console, timeout: timeout)
         let text = String(decoding: try Data(contentsOf: console), as: UTF8.self).replacingOccurrences(of: "\r", with: "")

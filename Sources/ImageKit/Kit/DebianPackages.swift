@@ -3,7 +3,7 @@ import Foundation
 /// A root tree out of Debian's i386 packages: the closure of their dependencies, unpacked without root and without
 /// running their scripts.
 public enum DebianPackages {
-  /// Wanted only by maintainer scripts, which do not run.
+  /// Wanted only by maintainer scripts, which do not run; perl-base comes with the package perl.
   static let excluded = ["debconf", "adduser", "passwd", "dpkg", "perl-base", "libpam-modules", "libpam-modules-bin"]
 
   /// The shell commands that fetch `packages` into `cache` and unpack them into `cache/root-NAMES`; the last line printed is
@@ -24,8 +24,10 @@ public enum DebianPackages {
       for d in bin sbin lib; do mkdir -p '\(root)'/usr/$d; ln -s usr/$d '\(root)'/$d; done
       apt -s install usr-is-merged \(names) | sed -n 's/^Inst \\([^ ]*\\) (\\([^ ]*\\) .*\\[\\(.*\\)\\]).*/\\1_\\2_\\3.deb/p' | sed 's/:/%3a/' > '\(root).closure'
       apt -y --download-only install usr-is-merged \(names) > '\(cache)/apt.log' 2>&1
+      wanted=' \(names) '
+      ! grep -q '^perl_' '\(root).closure' || wanted="$wanted perl-base "
       while read -r deb; do
-        case " \(names) " in *" ${deb%%_*} "*) ;; *) case " \(excluded.joined(separator: " ")) " in *" ${deb%%_*} "*) continue;; esac;; esac
+        case "$wanted" in *" ${deb%%_*} "*) ;; *) case " \(excluded.joined(separator: " ")) " in *" ${deb%%_*} "*) continue;; esac;; esac
         dpkg-deb --fsys-tarfile "\(cache)/archives/$deb" | tar -x --no-same-owner -C '\(root)' --keep-directory-symlink
       done < '\(root).closure'
       mkdir -p '\(root)'/dev '\(root)'/proc '\(root)'/sys '\(root)'/tmp '\(root)'/run '\(root)'/root '\(root)'/etc

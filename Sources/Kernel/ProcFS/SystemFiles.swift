@@ -28,7 +28,8 @@ enum SystemFiles {
 
   static var all: [Item] {
     [
-      Item("meminfo", meminfo), Item("uptime", uptime), Item("loadavg", loadavg), Item("stat", stat), Item("mounts", mounts),
+      Item("meminfo", meminfo), Item("vmstat", vmstat), Item("uptime", uptime), Item("loadavg", loadavg), Item("stat", stat),
+      Item("mounts", mounts),
       Item("filesystems", filesystems), Item("version", version), Item("cmdline", cmdline), Item("cpuinfo", cpuinfo),
       Item("interrupts", interrupts), Item("partitions", partitions), Item("kernel_state", kernelState),
       Item("sysrq-trigger", nothing, write: SystemRequest.perform),
@@ -60,12 +61,33 @@ enum SystemFiles {
     let cached = UInt64(max(0, PageCache.count.load(ordering: .relaxed))) * 4
     text.addSize("MemTotal", kilobytes: total)
     text.addSize("MemFree", kilobytes: free)
-    text.addSize("MemAvailable", kilobytes: free)
+    let dirty = UInt64(max(0, WriteBack.dirtyCount.load(ordering: .relaxed))) * 4
+    text.addSize("MemAvailable", kilobytes: free + (cached > dirty ? cached - dirty : 0))
     text.addSize("Buffers", kilobytes: 0)
     text.addSize("Cached", kilobytes: cached)
     text.addSize("SwapTotal", kilobytes: 0)
     text.addSize("SwapFree", kilobytes: 0)
-    text.addSize("Dirty", kilobytes: UInt64(max(0, WriteBack.dirtyCount.load(ordering: .relaxed))) * 4)
+    text.addSize("Dirty", kilobytes: dirty)
+    let high = Frames.highCounts
+    text.addSize("HighTotal", kilobytes: UInt64(high.total) * 4)
+    text.addSize("HighFree", kilobytes: UInt64(high.free) * 4)
+    text.addSize("LowTotal", kilobytes: total - UInt64(high.total) * 4)
+    text.addSize("LowFree", kilobytes: free - min(free, UInt64(high.free) * 4))
+    return text.bytes
+  }
+
+  /// What of Linux's counters there is.
+  private static func vmstat() throws(Errno) -> [UInt8] {
+    var text = Text()
+    let counters: [(StaticString, UInt64)] = [
+      ("nr_free_pages ", UInt64(Frames.freeCount)), ("nr_file_pages ", UInt64(max(0, PageCache.count.load(ordering: .relaxed)))),
+      ("nr_dirty ", UInt64(max(0, WriteBack.dirtyCount.load(ordering: .relaxed)))),
+    ]
+    for (name, value) in counters {
+      text.add(name)
+      text.add(value)
+      text.add("\n")
+    }
     return text.bytes
   }
 

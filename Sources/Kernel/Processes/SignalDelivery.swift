@@ -94,9 +94,15 @@ extension Task {
     process.signals.withLock { state in
       let pending =
         !state.pending.set.union(self.pending.set).subtracting(blocked.subtracting(.unblockable)).isEmpty
-        || state.isStopped || state.groupExit != nil || exitStatus != nil || traceStopWanted.load(ordering: .relaxed)
+        || isWanted(state)
       interruptRequested.store(pending, ordering: .releasing)
     }
+  }
+
+  /// Whether something other than a signal makes the thread go through its work before user mode.
+  public var isWanted: Bool { process.signals.withLock { isWanted($0) } }
+  private func isWanted(_ state: borrowing Process.Signals) -> Bool {
+    state.isStopped || state.groupExit != nil || exitStatus != nil || traceStopWanted.load(ordering: .relaxed)
   }
 
   /// Replaces the mask and looks at what that lets through.

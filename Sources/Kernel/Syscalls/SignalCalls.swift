@@ -222,6 +222,8 @@ extension Call {
     task.setBlocked(saved.subtracting(wanted))
     defer { task.setBlocked(saved) }
     while true {
+      // First, so that what comes from here on ends the sleep.
+      task.interruptRequested.store(false, ordering: .sequentiallyConsistent)
       let found = process.signals.withLock { state in
         let others = SignalSet(bits: ~wanted.bits)
         return task.pending.take(notIn: others) ?? state.pending.take(notIn: others)
@@ -238,8 +240,7 @@ extension Call {
         return UInt32(found.signal.number)
       }
       if let deadline, Clock.monotonic >= deadline { throw .wouldBlock }
-      if task.deliverable.subtracting(wanted).isEmpty == false { throw .interrupted }
-      task.interruptRequested.store(false, ordering: .releasing)
+      if !task.deliverable.subtracting(wanted).isEmpty || task.isWanted { throw .interrupted }
       do throws(Errno) { try Sleep.until(deadline ?? UInt64.max >> 1) } catch {}
     }
   }
