@@ -14,6 +14,7 @@ public enum CloneFlags {
   public static let fileSystem: UInt32 = 0x200
   public static let files: UInt32 = 0x400
   public static let signalHandlers: UInt32 = 0x800
+  public static let processFile: UInt32 = 0x1000
   public static let vfork: UInt32 = 0x4000
   public static let parent: UInt32 = 0x8000
   public static let thread: UInt32 = 0x10000
@@ -253,6 +254,7 @@ extension Process {
       signal = tree.exitSignal
       tree.exit = .zombie(status)
     }
+    endEvent.wake()
     guard let parent else {
       Panic.stop("process 1 ended with status \(status)")
     }

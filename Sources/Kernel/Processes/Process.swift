@@ -83,6 +83,8 @@ public final class Process {
   /// Parents wait here for their children; stopped threads for SIGCONT; vfork parents for the child.
   public let childEvent = WaitQueue()
   public let resumeEvent = WaitQueue()
+  /// Woken when it has ended: polls of its descriptors.
+  public let endEvent = WaitQueue()
   /// Woken whenever a signal becomes pending: readers of signalfd.
   public let signalEvent = WaitQueue()
   public let vforkDone = Atomic<Bool>(false)

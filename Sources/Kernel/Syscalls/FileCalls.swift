@@ -264,11 +264,15 @@ extension Call {
   }
 
   func duplicate() throws(Errno) -> UInt32 {
-    UInt32(bitPattern: try process.install(try description(a), closeOnExec: false))
+    // Held, or another thread's close could be the last before the new descriptor is the first.
+    let description = try process.descriptors.withLock { table throws(Errno) in try table.hold(int(a)) }
+    defer { description.drop() }
+    return UInt32(bitPattern: try process.install(description, closeOnExec: false))
   }
 
   func duplicate2(flags: UInt32, same: Bool) throws(Errno) -> UInt32 {
-    let description = try description(a)
+    let description = try process.descriptors.withLock { table throws(Errno) in try table.hold(int(a)) }
+    defer { description.drop() }
     if a == b {
       if same { return a }
       throw .invalidArgument

@@ -1,3 +1,4 @@
+import EventFiles
 import CMachine
 import Machine
 import Processes
@@ -35,29 +36,31 @@ extension Call {
     let flags = UInt32(truncatingIfNeeded: words[0]) | UInt32(truncatingIfNeeded: words[4]) & 0xFF
     let stack = words[5] == 0 ? 0 : UInt32(truncatingIfNeeded: words[5] &+ words[6])
     return try clone(
-      flags: flags, stack: stack, parentID: UInt32(truncatingIfNeeded: words[3]),
+      flags: flags, stack: stack, parentID: UInt32(truncatingIfNeeded: words[3]), processFile: UInt32(truncatingIfNeeded: words[1]),
       tls: UInt32(truncatingIfNeeded: words[7]), childID: UInt32(truncatingIfNeeded: words[2]))
   }
 
-  /// clone(2): a thread, or a process that shares what the flags say.
-  func clone(flags: UInt32, stack: UInt32, parentID: UInt32, tls: UInt32, childID: UInt32) throws(Errno) -> UInt32 {
+  /// clone(2): a thread, or a process that shares what the flags say. The old call has one pointer for the parent's copy of the
+  /// number and for the descriptor.
+  func clone(flags: UInt32, stack: UInt32, parentID: UInt32, processFile: UInt32? = nil, tls: UInt32, childID: UInt32) throws(Errno)
+    -> UInt32
+  {
     let isThread = flags & CloneFlags.thread != 0
     let shares = CloneFlags.memory | CloneFlags.signalHandlers
     if isThread, flags & shares != shares { throw .invalidArgument }
     if flags & CloneFlags.signalHandlers != 0, flags & CloneFlags.memory == 0 { throw .invalidArgument }
     if !isThread, flags & CloneFlags.memory != 0, flags & CloneFlags.vfork == 0 { throw .invalidArgument }
     if !isThread, flags & (CloneFlags.files | CloneFlags.signalHandlers) != 0 { throw .invalidArgument }
-    var descriptor: UInt64 = 0
-    if flags & CloneFlags.setTLS != 0 { descriptor = try TLS.descriptor(at: tls).1 }
+    let wantsFile = flags & CloneFlags.processFile != 0
+    if wantsFile, isThread || processFile == nil && flags & CloneFlags.parentSetID != 0 { throw .invalidArgument }
+    if wantsFile { try process.descriptors.withLock { table throws(Errno) in try table.checkRoom() } }
+    let segment = flags & CloneFlags.setTLS != 0 ? try TLS.descriptor(at: tls) : nil
     let child =
       isThread
       ? try process.addThread(from: task)
       : try process.fork(
         from: task, shareMemory: flags & CloneFlags.memory != 0, exitSignal: UInt8(flags & 0xFF))
-    if flags & CloneFlags.setTLS != 0 {
-      let entry = try TLS.descriptor(at: tls).0
-      TLS.set(entry, descriptor, of: child)
-    }
+    if let (entry, descriptor) = segment { TLS.set(entry, descriptor, of: child) }
     var registers = frame.registers
     registers.eax = 0
     if stack != 0 { registers.esp = stack }
@@ -65,6 +68,11 @@ extension Call {
     if flags & CloneFlags.childClearID != 0 { child.clearChildID = childID }
     if flags & CloneFlags.parentSetID != 0 { try? UserMemory.write32(UInt32(bitPattern: child.id), to: parentID) }
     if flags & CloneFlags.childSetID != 0 { setChildID(child, childID) }
+    // There was room; if another thread took it meanwhile the descriptor is -1.
+    if wantsFile {
+      let number = (try? openProcess(child.process)) ?? .max
+      try? UserMemory.write32(number, to: processFile ?? parentID)
+    }
     let childProcess = child.process
     let id = child.id
     let (event, option): (TraceEvent, UInt32) =
@@ -148,11 +156,14 @@ extension Call {
     case 0: target = .any
     case 1: target = .process(int(b))
     case 2: target = .group(b == 0 ? ProcessTable.shared.withTree { process.tree.group } : int(b))
+    case 3: target = .process(try processFile(b).process.id)
     default: throw .invalidArgument
     }
+    let neverWaits = a == 3 ? try description(b).isNonBlocking : false
     if d & 0xE == 0 || d & ~0x0100_000F != 0 { throw .invalidArgument }
     let result = try process.wait(
-      target, noHang: d & 1 != 0, exited: d & 4 != 0, stopped: d & 2 != 0, continued: d & 8 != 0, keep: d & 0x0100_0000 != 0)
+      target, noHang: d & 1 != 0 || neverWaits, exited: d & 4 != 0, stopped: d & 2 != 0, continued: d & 8 != 0, keep: d & 0x0100_0000 != 0)
+    if result == nil, neverWaits, d & 1 == 0 { throw .wouldBlock }
     if e != 0, let result { try putUsage(result.times, to: e) }
     if c == 0 { return 0 }
     try UserMemory.zero(c, count: 128)

@@ -332,6 +332,9 @@ public enum SyscallDispatcher {
     case .msgrcv: try call.msgrcv(call.a, call.b, call.c, call.d, call.e)
     case .msgctl: try call.msgctl(call.a, call.b, call.c)
     case .ptrace: try call.ptrace()
+    case .pidfdOpen: try call.pidfdOpen()
+    case .pidfdSendSignal: try call.pidfdSendSignal()
+    case .pidfdGetfd: try call.pidfdGetfd()
     case .processVmReadv: try call.processVector(write: false)
     case .processVmWritev: try call.processVector(write: true)
     case .getThreadArea: try call.getThreadArea()
@@ -368,8 +371,8 @@ public enum SyscallDispatcher {
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .ioPgetevents, .rseq, .ioPgeteventsTime64, .mqTimedsendTime64,
-      .mqTimedreceiveTime64, .pidfdSendSignal, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
-      .fsopen, .fsconfig, .fsmount, .fspick, .pidfdOpen, .openat2, .pidfdGetfd, .processMadvise, .mountSetattr,
+      .mqTimedreceiveTime64, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
+      .fsopen, .fsconfig, .fsmount, .fspick, .openat2, .processMadvise, .mountSetattr,
       .quotactlFd, .landlockCreateRuleset, .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease,
       .futexWaitv, .setMempolicyHomeNode:
       throw .noFunction

@@ -235,6 +235,19 @@ public struct DescriptorTable: ~Copyable {
     if self[number] != nil { closeOnExec[Int(number)] = value }
   }
 
+  /// An open file with one more descriptor's use of it, which is the caller's to end with `drop`.
+  public func hold(_ number: Int32) throws(Errno) -> FileDescription {
+    guard let description = self[number] else { throw .badFileDescriptor }
+    description.addDescriptor()
+    return description
+  }
+
+  /// Throws `tooManyOpenFiles` when there is no number for another file.
+  public func checkRoom() throws(Errno) {
+    if lowestFree < slots.count, slots[lowestFree...].contains(where: { $0 == nil }) { return }
+    guard max(lowestFree, slots.count) < limit else { throw .tooManyOpenFiles }
+  }
+
   /// A copy for a forked child.
   public func copy() -> DescriptorTable {
     var other = DescriptorTable()
