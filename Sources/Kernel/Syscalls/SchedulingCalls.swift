@@ -9,7 +9,7 @@ import VFS
 /// Priorities, policies and CPUs. SPEC: sched(7), sched_setscheduler(2), sched_setaffinity(2), nice(2).
 extension Call {
   /// The thread that a call names; 0 is the caller. Throws `noSuchProcess`.
-  private func thread(_ id: UInt32) throws(Errno) -> Task {
+  func thread(_ id: UInt32) throws(Errno) -> Task {
     if int(id) < 0 { throw .invalidArgument }
     if id == 0 || int(id) == task.id { return task }
     for process in ProcessTable.shared.all() {

@@ -18,13 +18,6 @@ extension Call {
       && [other.gid, other.egid, other.sgid].allSatisfy { $0 == me.gid }
   }
 
-  private func anyThread(_ id: UInt32) throws(Errno) -> Task {
-    for process in ProcessTable.shared.all() {
-      if let found = process.signals.withLock({ $0.threads.first { $0.id == int(id) } }) { return found }
-    }
-    throw .noSuchProcess
-  }
-
   /// Arguments: request, thread, address, data.
   func ptrace() throws(Errno) -> UInt32 {
     switch a {
@@ -106,7 +99,8 @@ extension Call {
   }
 
   private func attach(seize: Bool) throws(Errno) -> UInt32 {
-    let target = try anyThread(b)
+    guard int(b) > 0 else { throw .noSuchProcess }
+    let target = try thread(b)
     guard target.process !== process, target.process.id != 1, mayTrace(target.process) else { throw .notPermitted }
     if seize, c != 0 || d & ~TraceOptions.all != 0 { throw .ioError }
     try process.trace(target, seized: seize, options: seize ? d : 0)
