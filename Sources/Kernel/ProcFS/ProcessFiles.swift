@@ -35,8 +35,8 @@ enum ProcessFiles {
       Item("mounts") { (_) throws(Errno) in try SystemFiles.mounts() }, Item("limits", limits),
       Item("oom_score") { (process) throws(Errno) in line(OutOfMemory.thousandths(process)) },
       Item(
-        "oom_score_adj", mode: 0o644, { (process) throws(Errno) in line(Int(process.memoryWish.load(ordering: .relaxed))) },
-        write: setMemoryWish),
+        "oom_score_adj", mode: 0o644, { (process) throws(Errno) in line(Int(process.oomScoreAdjustment.load(ordering: .relaxed))) },
+        write: setAdjustment),
     ]
   }
 
@@ -48,11 +48,11 @@ enum ProcessFiles {
   }
 
   /// Anybody may offer himself; only the superuser asks to be spared.
-  private static func setMemoryWish(_ process: Process, _ text: [UInt8]) throws(Errno) {
+  private static func setAdjustment(_ process: Process, _ text: [UInt8]) throws(Errno) {
     let word = String(decoding: text.prefix { $0 != 10 && $0 != 0 }, as: UTF8.self)
     guard let wish = Int32(word), wish >= -1000, wish <= 1000 else { throw .invalidArgument }
-    if wish < process.memoryWish.load(ordering: .relaxed), !Task.currentTask.process.who.isSuperuser { throw .permissionDenied }
-    process.memoryWish.store(wish, ordering: .relaxed)
+    if wish < process.oomScoreAdjustment.load(ordering: .relaxed), !Task.currentTask.process.who.isSuperuser { throw .permissionDenied }
+    process.oomScoreAdjustment.store(wish, ordering: .relaxed)
   }
 
   /// R running, S sleeping, T stopped, Z zombie.

@@ -39,7 +39,7 @@ public enum Faults {
     }
     do throws(FaultFailure) {
       try space.resolveFault(address, write: error & 2 != 0, execute: error & 16 != 0)
-      if fromUser, WriteBack.isDue { WriteBack.relieve(nil, written: 0) }
+      if fromUser, error & 2 != 0, WriteBack.isDue { WriteBack.relieve(nil, written: 0) }
       return true
     } catch {
       // Room is made and the instruction tried again, in the kernel too.

@@ -70,7 +70,7 @@ extension Process {
   private func complete(_ child: Process, from parent: Task, _ shareMemory: Bool, _ exitSignal: UInt8) throws(Errno) -> Task {
     let id = child.id
     child.alarm.process = id
-    child.memoryWish.store(memoryWish.load(ordering: .relaxed), ordering: .relaxed)
+    child.oomScoreAdjustment.store(oomScoreAdjustment.load(ordering: .relaxed), ordering: .relaxed)
     child.personality.store(personality.load(ordering: .relaxed), ordering: .relaxed)
     child.noNewPrivileges.store(noNewPrivileges.load(ordering: .relaxed), ordering: .relaxed)
     child.tree.exitSignal = exitSignal

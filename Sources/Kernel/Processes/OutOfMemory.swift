@@ -49,7 +49,7 @@ public enum OutOfMemory {
 
   /// Pages held, changed by the wish in /proc/PID/oom_score_adj in thousandths of memory; nil when it must live.
   static func score(_ process: Process) -> Int? {
-    let wish = Int(process.memoryWish.load(ordering: .relaxed))
+    let wish = Int(process.oomScoreAdjustment.load(ordering: .relaxed))
     guard wish > -1000, let space = process.space else { return nil }
     return space.table.residentPages + wish * (Int(Frames.totalCount) / 1000)
   }

@@ -105,7 +105,7 @@ public final class Process {
   /// Programs it executes gain nothing from set-user-id bits. SPEC: prctl(2) PR_SET_NO_NEW_PRIVS.
   public let noNewPrivileges = Atomic<Bool>(false)
   /// /proc/PID/oom_score_adj: -1000 never killed for memory, 1000 first.
-  public let memoryWish = Atomic<Int32>(0)
+  public let oomScoreAdjustment = Atomic<Int32>(0)
   /// Whose threads its threads count as, and how many there are.
   let account: SpinLock<ThreadCounts.User, LeafRank>
   let countedThreads = Atomic<Int>(0)

@@ -110,7 +110,7 @@ extension Inode {
   /// Writes at `offset`, or at the end with `append`; answers the count and the position behind it.
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, append: Bool) throws(Errno) -> (Int, UInt64) {
     let wanted = buffer.count
-    defer { if WriteBack.isPressing { WriteBack.relieve(self, written: wanted) } }
+    defer { if WriteBack.isDue { WriteBack.relieve(self, written: wanted) } }
     return try mutex.withLock { _ throws(Errno) in
       var position = append ? size : offset
       var total = 0
@@ -307,15 +307,14 @@ public enum PageCache {
   ///
   /// What write-back needs comes `evenReserved`, else there would be no way out of a shortage of clean pages.
   public static func allocate(evenReserved: Bool = false) throws(Errno) -> Frame {
-    // The content of devices, too, is looked at too often for windows.
-    if evenReserved ? Frames.hasUnreserved() : Frames.hasPages(), let frame = take(evenReserved) { return frame }
+    if !evenReserved || Frames.hasUnreserved(), let frame = take(evenReserved) { return frame }
     reclaim()
     if let frame = take(evenReserved) { return frame }
     Thread.current.lacksMemory = .page
     throw .noMemory
   }
 
-  /// Asks whether the kernel may grow for a user: new processes, descriptors and mappings leave the reserve alone.
+  /// Asks whether the kernel may grow for a user: new processes and threads leave the reserve alone.
   public static func admit() throws(Errno) {
     if Frames.hasUnreserved() { return }
     reclaim()

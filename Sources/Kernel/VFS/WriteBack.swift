@@ -78,6 +78,7 @@ extension Inode {
 
 /// The way of dirty pages to the devices.
 public enum WriteBack {
+  /// Pages of all files that are newer than their device's.
   public static let dirtyCount = Atomic<Int>(0)
   /// Inodes that may have dirty pages.
   static let dirty = BootCell<SpinLock<[Inode], LeafRank>>()
@@ -93,7 +94,6 @@ public enum WriteBack {
   public static var isDue: Bool { dirtyCount.load(ordering: .relaxed) > Int(Frames.totalCount / 10) }
   /// From here on writers write themselves; as Linux's dirty_ratio. What is dirty cannot be reclaimed.
   private static var isTooMuch: Bool { dirtyCount.load(ordering: .relaxed) > Int(Frames.totalCount / 5) }
-  public static var isPressing: Bool { isDue }
 
   /// A writer's part in keeping the number of dirty pages down: it writes at least as many as it made dirty, or all when it
   /// does not know the file (a mapping). No lock is held.
