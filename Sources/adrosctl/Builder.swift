@@ -38,12 +38,18 @@ enum Builder {
   /// One SwiftPM call a part and a scratch folder each: they have different flags.
   static func command(_ part: String, _ configuration: Configuration) throws -> [String] {
     let debug = configuration == .debug
+    let scratch = Paths.inTop(".build-\(part)-i686" + (debug ? "-debug" : "")).path
     return [
       "swift", "build", "-c", "release", "--triple", "i686-unknown-none-elf", "--toolset",
-      Paths.inTop("configs/toolsets/\(part)-i686.json").path, "--package-path", Paths.top.path, "--scratch-path",
-      Paths.inTop(".build-\(part)-i686" + (debug ? "-debug" : "")).path,
+      Paths.inTop("configs/toolsets/\(part)-i686.json").path, "--package-path", Paths.top.path, "--scratch-path", scratch,
       "--explicit-target-dependency-import-check", "error",
-    ] + (debug ? ["-Xswiftc", "-DCHECKED"] : [])
+    ] + (part == "kernel" ? linkTimeCache(scratch) : []) + (debug ? ["-Xswiftc", "-DCHECKED"] : [])
+  }
+
+  /// The kernel's modules are bitcode and get their machine code when they are linked: without the tables that position-independent
+  /// code needs, and in line across modules. What did not change comes from a cache.
+  private static func linkTimeCache(_ scratch: String) -> [String] {
+    ["--thinlto-cache-dir=\(scratch)/lto-cache", "--thinlto-cache-policy=cache_size_bytes=256m"].flatMap { ["-Xlinker", $0] }
   }
 
   static func environment(_ part: String) throws -> [String: String] {

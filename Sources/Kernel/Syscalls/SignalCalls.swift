@@ -39,19 +39,22 @@ extension Call {
     guard d == 8 else { throw .invalidArgument }
     var new: SignalAction?
     if b != 0 {
+      var words = InlineArray<5, UInt32>(repeating: 0)
+      try UserMemory.read(b, words: &words)
       var action = SignalAction()
-      action.handler = try UserMemory.read32(b)
-      action.flags = try UserMemory.read32(b &+ 4)
-      action.restorer = try UserMemory.read32(b &+ 8)
-      action.mask = SignalSet(bits: try UserMemory.read64(b &+ 12)).subtracting(.unblockable)
+      action.handler = words[0]
+      action.flags = words[1]
+      action.restorer = words[2]
+      action.mask = SignalSet(bits: UInt64(words[4]) << 32 | UInt64(words[3])).subtracting(.unblockable)
       new = action
     }
     let old = try exchange(a, new)
     if c != 0 {
-      try UserMemory.write32(old.handler, to: c)
-      try UserMemory.write32(old.flags, to: c &+ 4)
-      try UserMemory.write32(old.restorer, to: c &+ 8)
-      try UserMemory.write64(old.mask.bits, to: c &+ 12)
+      let bits = old.mask.bits
+      let words: InlineArray<5, UInt32> = [
+        old.handler, old.flags, old.restorer, UInt32(truncatingIfNeeded: bits), UInt32(truncatingIfNeeded: bits >> 32),
+      ]
+      try UserMemory.write(words: words, count: 5, to: c)
     }
     return 0
   }

@@ -111,8 +111,9 @@ user_exchange_body:
     movl %eax, (%esi)
     xorl %eax, %eax
     jmp user_done
-// The bulk loop advances in steps: finish byte by byte so that the count returned is exact.
+// The copy advances in words: finish byte by byte so that the count returned is exact.
 user_copy_bytes:
+    leal (%edx,%ecx,4), %edx
     testl %edx, %edx
     jz user_done_remaining
 1:  movb (%esi), %al

@@ -1,5 +1,5 @@
 // What the compiler calls: mem*, 64-bit division and shifts, the allocator's reserved names. Kernel and
-// programs share it. Unrolled moves, because `rep` costs one instruction an iteration when emulated.
+// programs share it.
 #include "../include/copy.h"
 
 .section .text
