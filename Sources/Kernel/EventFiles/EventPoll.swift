@@ -30,6 +30,8 @@ public final class EventPoll: OpenFile, CloseWatcher {
     var nextSameNumber: Item?
     /// On the ready list; under its lock.
     var isReady = false
+    /// The last look at the list that found it ready; under its lock.
+    var pass: UInt32 = 0
     var nextReady: Item?
     /// Taken out of the set; under the ready list's lock.
     var isGone = false
@@ -70,6 +72,8 @@ public final class EventPoll: OpenFile, CloseWatcher {
   struct ReadyList: ~Copyable {
     var first: Item?
     var last: Item?
+    private var passes: UInt32 = 0
+
     mutating func append(_ item: Item) {
       if item.isReady || item.isGone { return }
       item.isReady = true
@@ -77,8 +81,20 @@ public final class EventPoll: OpenFile, CloseWatcher {
       if let last { last.nextReady = item } else { first = item }
       last = item
     }
-    mutating func pop() -> Item? {
-      guard let item = first else { return nil }
+
+    /// Puts a level-triggered item back, which may still be ready when everything else has had its turn.
+    mutating func putBack(_ item: Item, _ pass: UInt32) {
+      item.pass = pass
+      append(item)
+    }
+
+    /// The first item, or nil when the pass comes to what it has put back. A pass begins with 0.
+    mutating func pop(_ pass: inout UInt32) -> Item? {
+      if pass == 0 {
+        passes = max(1, passes &+ 1)
+        pass = passes
+      }
+      guard let item = first, item.pass != pass else { return nil }
       first = item.nextReady
       if first == nil { last = nil }
       item.nextReady = nil
@@ -133,7 +149,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
 
   /// Looks at the file once; with `registering` it also starts to listen.
   private func arm(_ item: Item, registering: Bool) {
-    let now = item.description.file.poll(registering ? item : nil)
+    let now = item.description.poll(registering ? item : nil)
     if now.rawValue & (item.events | Flags.always) != 0 { markReady(item) }
   }
 
@@ -239,7 +255,8 @@ public final class EventPoll: OpenFile, CloseWatcher {
       item.description.unwatch(self)
       retire(item)
     }
-    while ready.withLock({ $0.pop() }) != nil {}
+    var pass: UInt32 = 0
+    while ready.withLock({ $0.pop(&pass) }) != nil {}
   }
 
   // MARK: Waiting
@@ -248,18 +265,17 @@ public final class EventPoll: OpenFile, CloseWatcher {
 
   /// Hands up to `limit` ready events to `deliver`; how many. Level-triggered ones go to the end of the list, to be looked at again.
   private func collect(_ limit: Int, _ deliver: (UInt32, UInt64) throws(Errno) -> Void) throws(Errno) -> Int {
-    var again: [Item] = []
-    defer { for item in again { ready.withLock { $0.append(item) } } }
+    var pass: UInt32 = 0
     var count = 0
-    while count < limit, let item = ready.withLock({ $0.pop() }) {
+    while count < limit, let item = ready.withLock({ $0.pop(&pass) }) {
       let found: (events: UInt32, data: UInt64)? = items.withLock { _ in
         if item.isGone || item.events & ~(Flags.edge | Flags.oneShot | Flags.wakeUp | Flags.exclusive) == 0 { return nil }
-        let events = item.description.file.poll(nil).rawValue & (item.events | Flags.always) & 0xFFFF
+        let events = item.description.poll(nil).rawValue & (item.events | Flags.always) & 0xFFFF
         if events == 0 { return nil }
         if item.events & Flags.oneShot != 0 {
           item.events &= Flags.edge | Flags.oneShot | Flags.wakeUp
         } else if item.events & Flags.edge == 0 {
-          again.append(item)
+          ready.withLock { $0.putBack(item, pass) }
         }
         return (events, item.data)
       }
@@ -297,7 +313,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
         item = current.nextReady
       }
     }
-    for item in candidates where item.description.file.poll(nil).rawValue & (item.events | Flags.always) & 0xFFFF != 0 {
+    for item in candidates where item.description.poll(nil).rawValue & (item.events | Flags.always) & 0xFFFF != 0 {
       return [.readable, .normalRead]
     }
     return []

@@ -38,20 +38,22 @@ extension Call {
     guard count <= process.limits.withLock({ $0[7].soft }) else { throw .invalidArgument }
     var records = [UInt32](repeating: 0, count: count * 2)
     try UserMemory.read(a, words: &records, 0..<count * 2)
-    let files = openFiles(records, count)
+    let files = openFiles(&records, count)
     let ready = try pollLoop(timeout) { table in
       var out = records.mutableSpan
+      let files = files.span
+      var next = 0
       var ready = 0
-      for index in 0..<count {
-        let wanted = out[index * 2 + 1] & 0xFFFF
-        var events: UInt32 = 0
-        if let file = files[index] {
-          events = file.poll(table).rawValue & (wanted | 0x18)
-        } else if out[index * 2] < 0x8000_0000 {
-          events = PollEvents.invalid.rawValue
+      for index in 0..<count where out[index * 2] < 0x8000_0000 {
+        let request = out[index * 2 + 1]
+        if request >> 16 != PollEvents.invalid.rawValue {
+          let wanted = request & 0xFFFF
+          let events = files[next].poll(table).rawValue & (wanted | 0x18)
+          next &+= 1
+          out[index * 2 + 1] = wanted | events << 16
+          if events == 0 { continue }
         }
-        out[index * 2 + 1] = wanted | events << 16
-        if events != 0 { ready += 1 }
+        ready &+= 1
       }
       return ready
     }
@@ -59,14 +61,23 @@ extension Call {
     return UInt32(result: ready)
   }
 
-  /// The open files of all records in one look at the table; nil for negative and unused numbers.
-  private func openFiles(_ records: [UInt32], _ count: Int) -> [(any OpenFile)?] {
-    var files: [(any OpenFile)?] = []
-    files.reserveCapacity(count)
+  /// The open files of all records in one look at the table. Negative numbers have none; those not open get their answer at once.
+  private func openFiles(_ records: inout [UInt32], _ count: Int) -> [FileDescription] {
     process.descriptors.withLock { table in
-      for index in 0..<count { files.append(table[Int32(bitPattern: records[index * 2])]?.file) }
+      [FileDescription](capacity: count) { files in
+        var records = records.mutableSpan
+        for index in 0..<count {
+          let number = Int32(bitPattern: records[index * 2])
+          var request = records[index * 2 + 1] & 0xFFFF
+          if let description = table[number] {
+            files.append(description)
+          } else if number >= 0 {
+            request |= PollEvents.invalid.rawValue << 16
+          }
+          records[index * 2 + 1] = request
+        }
+      }
     }
-    return files
   }
 
   func ppoll(wide: Bool) throws(Errno) -> UInt32 {
@@ -139,13 +150,14 @@ extension Call {
     let masks: InlineArray<3, UInt32> = [1 | 8 | 16 | 64, 4 | 8 | 256, 2]
     let ready = try pollLoop(timeout) { table in
       let asked = sets.span
+      let files = files.span
       var answers = results.mutableSpan
       for index in answers.indices { answers[index] = 0 }
       var ready = 0
       var index = 0
       forEachSelected(sets, words, count) { number in
         let events = files[index].poll(table).rawValue
-        index += 1
+        index &+= 1
         let bit = UInt32(1) << UInt32(number & 31)
         for kind in 0..<3 where events & masks[kind] != 0 {
           let word = kind * words + number / 32
@@ -179,13 +191,13 @@ extension Call {
   }
 
   /// The files that some set names. Throws `badFileDescriptor` for a number that is not open.
-  private func selected(_ sets: [UInt32], _ words: Int, _ count: Int) throws(Errno) -> [any OpenFile] {
-    var files: [any OpenFile] = []
+  private func selected(_ sets: [UInt32], _ words: Int, _ count: Int) throws(Errno) -> [FileDescription] {
+    var files: [FileDescription] = []
     files.reserveCapacity(sets.reduce(0) { $0 + $1.nonzeroBitCount })
     try process.descriptors.withLock { table throws(Errno) in
       try forEachSelected(sets, words, count) { number throws(Errno) in
         guard let description = table[Int32(number)] else { throw .badFileDescriptor }
-        files.append(description.file)
+        files.append(description)
       }
     }
     return files
@@ -229,10 +241,10 @@ extension Call {
     guard UserMemory.isUser(b, Int(c) * 12) else { throw .badAddress }
     let set = try eventPoll(a)
     var at = b
-    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let deadline = timeout == 0 ? nil : timeout.map { Clock.monotonic &+ $0 }
     let count = try set.wait(limit: Int(c), deadline: deadline, immediate: timeout == 0) { events, data throws(Errno) in
-      try UserMemory.write32(events, to: at)
-      try UserMemory.write64(data, to: at &+ 4)
+      let record: InlineArray<3, UInt32> = [events, UInt32(truncatingIfNeeded: data), UInt32(truncatingIfNeeded: data >> 32)]
+      try UserMemory.write(words: record, count: 3, to: at)
       at &+= 12
     }
     return UInt32(result: count)

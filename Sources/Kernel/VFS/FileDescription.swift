@@ -103,6 +103,9 @@ public final class FileDescription {
     inode?.addUser()
   }
 
+  /// What the file is ready for; with a table, it also tells that when this changes.
+  public func poll(_ table: PollTable?) -> PollEvents { file.poll(table) }
+
   public var flags: UInt32 {
     get { statusFlags.load(ordering: .relaxed) }
     set { statusFlags.store(newValue, ordering: .relaxed) }

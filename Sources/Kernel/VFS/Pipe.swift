@@ -294,7 +294,7 @@ public final class Pipe {
     }
   }
 
-  func poll(_ table: PollTable?, reads: Bool, writes: Bool) -> PollEvents {
+  @inline(__always) func poll(_ table: PollTable?, reads: Bool, writes: Bool) -> PollEvents {
     var events: PollEvents = []
     if reads {
       table?.add(readable)
