@@ -37,6 +37,7 @@ enum Boot {
     ProcessTable.start()
     FileMappings.start()
     Futex.start()
+    PriorityFutex.start()
     SystemName.start()
     SystemLoad.start()
     SocketServices.start()

@@ -210,6 +210,7 @@ public struct Execution {
   private func commit(_ space: AddressSpace, stack: UInt32, entry: UInt32, _ inode: Inode, _ frame: UserFrame) throws(Errno) {
     try VDSO.map(into: space)
     Futex.releaseRobustList(of: task)
+    PriorityFutex.release(ownedBy: task, executing: true)
     killOtherThreads()
     applySetID(inode)
     let old = process.replaceSpace(space)

@@ -15,13 +15,19 @@ public enum Futex {
     var address: UInt32
   }
   final class Waiter: WaitNode {
+    /// Kept alive: it may go on, and end, between being marked as woken and being woken.
+    let task: Task
     var key: Key
     let bits: UInt32
+    /// It goes on to a lock with priority inheritance: only `requeuePriority` may wake it.
+    let next: PriorityFutex.Waiter?
     let woken = Atomic<Bool>(false)
-    init(_ key: Key, bits: UInt32) {
+    init(_ key: Key, bits: UInt32, next: PriorityFutex.Waiter? = nil) {
+      task = Task.currentTask
       self.key = key
       self.bits = bits
-      super.init(Thread.current)
+      self.next = next
+      super.init(task)
     }
   }
   private static let table = BootCell<Buckets>()
@@ -34,7 +40,7 @@ public enum Futex {
   public struct LeafFutexRank: LockRank { public static let level: UInt8 = 78 }
   public static func start() { table.set(Buckets()) }
 
-  private static func key(_ address: UInt32, in process: Process) throws(Errno) -> Key {
+  static func key(_ address: UInt32, in process: Process) throws(Errno) -> Key {
     guard address & 3 == 0 else { throw .invalidArgument }
     guard let space = process.space else { throw .badAddress }
     let area = space.state.withLock { $0.areas.find(address) }
@@ -91,7 +97,7 @@ public enum Futex {
     bucket(key).withLock { list in
       var index = 0
       while index < list.count, woken.count < count {
-        if list[index].key == key, list[index].bits & bits != 0 {
+        if list[index].key == key, list[index].bits & bits != 0, list[index].next == nil {
           let waiter = list.remove(at: index)
           waiter.woken.store(true, ordering: .releasing)
           woken.append(waiter)
@@ -117,7 +123,7 @@ public enum Futex {
       bucket(from).withLock { list in
         var index = 0
         while index < list.count, moved.count < move {
-          if list[index].key == from {
+          if list[index].key == from, list[index].next == nil {
             let waiter = list.remove(at: index)
             waiter.key = destination
             moved.append(waiter)
@@ -130,6 +136,36 @@ public enum Futex {
       return moved.count
     }
     return woken + moved
+  }
+
+  // MARK: Waiters that go on to a lock
+
+  /// As `wait`, and answers with the lock at `target` held: somebody's `requeuePriority` takes it from the one to the other.
+  public static func waitForLock(_ address: UInt32, expected: UInt32, target: UInt32, deadline: UInt64?, in process: Process)
+    throws(Errno)
+  {
+    let next = PriorityFutex.Waiter(try key(target, in: process), target)
+    let waiter = Waiter(try key(address, in: process), bits: .max, next: next)
+    if waiter.key == next.key { throw .invalidArgument }
+    bucket(waiter.key).withLock { $0.append(waiter) }
+    do throws(Errno) {
+      if try UserMemory.read32(address) != expected { throw .wouldBlock }
+    } catch {
+      if remove(waiter) { throw error }
+    }
+    try PriorityFutex.sleep(next, deadline) { remove(waiter) }
+  }
+
+  /// Takes the next waiter that goes on to a lock off a word, for `PriorityFutex` to give it that or have it wait there.
+  /// Throws `invalidArgument` when it is not on its way to `target`, or does not go on to any.
+  static func takeNext(_ from: Key, _ target: Key) throws(Errno) -> PriorityFutex.Waiter? {
+    try bucket(from).withLock { list throws(Errno) in
+      guard let index = list.firstIndex(where: { $0.key == from }) else { return nil }
+      guard let next = list[index].next, next.key == target else { throw .invalidArgument }
+      let waiter = list.remove(at: index)
+      waiter.woken.store(true, ordering: .releasing)
+      return next
+    }
   }
 
   // MARK: Robust lists

@@ -126,6 +126,7 @@ extension Task {
   @inline(never) func finish() {
     let status = exitStatus ?? 0
     Futex.releaseRobustList(of: self)
+    PriorityFutex.release(ownedBy: self)
     if clearChildID != 0 {
       let address = clearChildID
       clearChildID = 0

@@ -67,7 +67,7 @@ public final class PosixTimer: KernelTimer {
     information.sender = id
     information.value = value
     if let target {
-      if let thread = owner.signals.withLock({ $0.threads.first { $0.id == target } }) { owner.send(information, to: thread) }
+      if let thread = owner.thread(target) { owner.send(information, to: thread) }
     } else {
       owner.send(information)
     }

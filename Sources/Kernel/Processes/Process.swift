@@ -244,6 +244,11 @@ public final class AlarmTimer: KernelTimer {
 }
 
 /// A user thread.
+extension Process {
+  /// Its thread of a number.
+  public func thread(_ id: Int32) -> Task? { signals.withLock { $0.threads.first { $0.id == id } } }
+}
+
 public final class Task: Thread {
   public let process: Process
   /// The process's number for its first thread, and for one that has executed a program in its place.
@@ -256,6 +261,11 @@ public final class Task: Thread {
   public var alternateStack: (base: UInt32, size: UInt32) = (0, 0)
   public var clearChildID: UInt32 = 0
   public var robustList: UInt32 = 0
+  /// The locks in user memory that it holds and others want, and the one it waits for; under `PriorityFutex`'s mutex.
+  var priorityLocks: [PriorityFutex.Lock] = []
+  var waitsForLock: PriorityFutex.Lock?
+  /// It is ending and can own no more of them.
+  var hasLeftLocks = false
   /// Sent to this process when the thread's parent ends; 0 for none.
   public var parentDeathSignal: UInt8 = 0
   /// Set by exit: the thread ends on its way out of the kernel.
@@ -415,6 +425,16 @@ public final class ProcessTable {
     state.withLock { state in
       id > 0 && id < Self.maximumID ? state.byID[Int(id)] : nil
     }
+  }
+
+  /// The thread of a number, in whatever process.
+  public func thread(_ id: Int32) -> Task? {
+    // Most are their process's first.
+    if let found = find(id)?.thread(id) { return found }
+    for process in all() {
+      if let found = process.thread(id) { return found }
+    }
+    return nil
   }
 
   public var count: Int { state.withLock { $0.live.count } }

@@ -107,7 +107,7 @@ extension Call {
       target.send(information)
       return 0
     }
-    guard let found = target.signals.withLock({ $0.threads.first { $0.id == int(thread) } }) else { throw .noSuchProcess }
+    guard let found = target.thread(int(thread)) else { throw .noSuchProcess }
     target.send(information, to: found)
     return 0
   }
@@ -193,7 +193,7 @@ extension Call {
     if a == 0 || int(a) == task.id {
       target = task
     } else {
-      guard let found = process.signals.withLock({ $0.threads.first { $0.id == int(a) } }) else { throw .noSuchProcess }
+      guard let found = process.thread(int(a)) else { throw .noSuchProcess }
       target = found
     }
     try UserMemory.write32(target.robustList, to: b)

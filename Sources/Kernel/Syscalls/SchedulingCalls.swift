@@ -12,10 +12,8 @@ extension Call {
   func thread(_ id: UInt32) throws(Errno) -> Task {
     if int(id) < 0 { throw .invalidArgument }
     if id == 0 || int(id) == task.id { return task }
-    for process in ProcessTable.shared.all() {
-      if let found = process.signals.withLock({ $0.threads.first { $0.id == int(id) } }) { return found }
-    }
-    throw .noSuchProcess
+    guard let found = ProcessTable.shared.thread(int(id)) else { throw .noSuchProcess }
+    return found
   }
 
   /// Throws `notPermitted` unless the caller may change the scheduling of `other`.
@@ -60,6 +58,7 @@ extension Call {
     }
     thread.resetOnFork = resetOnFork
     Scheduler.set(thread, policy: policy, priority: priority)
+    PriorityFutex.priorityChanged(of: thread)
   }
 
   func schedPriorityLimit(maximum: Bool) throws(Errno) -> UInt32 {

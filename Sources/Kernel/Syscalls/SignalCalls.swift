@@ -207,7 +207,7 @@ extension Call {
   func tkill(group: UInt32?, _ id: UInt32, _ number: UInt32) throws(Errno) -> UInt32 {
     if int(id) <= 0 || number > 64 { throw .invalidArgument }
     for candidate in ProcessTable.shared.all() where group == nil || candidate.id == int(group!) {
-      let found = candidate.signals.withLock { $0.threads.first { $0.id == int(id) } }
+      let found = candidate.thread(int(id))
       guard let found else { continue }
       guard maySignal(candidate, number) else { throw .notPermitted }
       if let information = try information(number, code: -6) { candidate.send(information, to: found) }

@@ -152,15 +152,7 @@ extension Call {
     case 0, 9:  // WAIT, WAIT_BITSET
       let bits = operation == 9 ? f : .max
       if bits == 0 { throw .invalidArgument }
-      var deadline = try timespec(d, wide: wide)
-      if let time = deadline {
-        if operation == 0 {
-          deadline = Clock.monotonic + time
-        } else if b & 256 != 0 {
-          let current = UInt64(max(0, Clock.realtime))
-          deadline = Clock.monotonic + (time > current ? time - current : 0)
-        }
-      }
+      let deadline = try futexDeadline(wide: wide, relative: operation == 0, realtime: b & 256 != 0)
       do throws(Errno) { try Futex.wait(a, expected: c, bits: bits, deadline: deadline, in: process) } catch {
         throw error == .interrupted && deadline == nil ? .restart : error
       }
@@ -175,8 +167,34 @@ extension Call {
         result: try Futex.requeue(
           a, wake: Int(max(0, int(c))), to: e, move: Int(max(0, int(d))), expected: expected, in: process))
     case 5: return try wakeOperation()
+    case 6, 13:  // LOCK_PI, whose clock is the real-time one, and LOCK_PI2
+      let deadline = try futexDeadline(wide: wide, relative: false, realtime: operation == 6 || b & 256 != 0)
+      try PriorityFutex.lock(a, deadline: deadline, trying: false, in: process)
+      return 0
+    case 7:
+      try PriorityFutex.unlock(a, in: process)
+      return 0
+    case 8:
+      try PriorityFutex.lock(a, deadline: nil, trying: true, in: process)
+      return 0
+    case 11:  // WAIT_REQUEUE_PI
+      let deadline = try futexDeadline(wide: wide, relative: false, realtime: b & 256 != 0)
+      try Futex.waitForLock(a, expected: c, target: e, deadline: deadline, in: process)
+      return 0
+    case 12:  // CMP_REQUEUE_PI
+      guard c == 1 else { throw .invalidArgument }
+      return UInt32(result: try PriorityFutex.requeue(a, to: e, move: Int(max(0, int(d))), expected: f, in: process))
     default: throw .noFunction
     }
+  }
+
+  /// A futex call's time in argument 4, as a moment on the monotonic clock.
+  private func futexDeadline(wide: Bool, relative: Bool, realtime: Bool) throws(Errno) -> UInt64? {
+    guard let time = try timespec(d, wide: wide) else { return nil }
+    if relative { return Clock.monotonic + time }
+    if !realtime { return time }
+    let current = UInt64(max(0, Clock.realtime))
+    return Clock.monotonic + (time > current ? time - current : 0)
   }
 
   /// FUTEX_WAKE_OP: changes the second word, wakes on the first, and on the second if its old value compares true.

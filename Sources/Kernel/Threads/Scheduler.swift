@@ -174,6 +174,9 @@ public enum Scheduler {
 
   public static func set(_ thread: Thread, nice: Int) { change(thread) { $0.baseLevel = 20 + nice } }
 
+  /// Lets a thread run at a level that is not its own; 140 ends that.
+  public static func set(_ thread: Thread, inheritedLevel level: Int) { change(thread) { $0.inheritedLevel = level } }
+
   /// Restricts a thread to CPUs. Throws `invalidArgument` when none of them exists.
   public static func set(_ thread: Thread, affinity: UInt32) throws(Errno) {
     guard affinity & Processors.mask != 0 else { throw .invalidArgument }

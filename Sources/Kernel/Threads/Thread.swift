@@ -40,15 +40,19 @@ public enum SchedulingPolicy: UInt32, Sendable {
   public final var policy = SchedulingPolicy.other { didSet { updateLevel() } }
   /// 1…99 for the real-time policies, else 0.
   public final var realtimePriority = 0 { didSet { updateLevel() } }
+  /// The level of the most urgent thread that waits for a lock of its, 140 without one.
+  public final var inheritedLevel = 140 { didSet { updateLevel() } }
   /// The CPUs it may run on, a bit each.
   public final var affinity = UInt32.max
 
   private final func updateLevel() {
-    switch policy {
-    case .fifo, .roundRobin: level = 99 - min(max(realtimePriority, 1), 99)
-    case .idle: level = 139
-    case .other, .batch: level = 99 + min(39, max(0, baseLevel + penalty))
-    }
+    let own =
+      switch policy {
+      case .fifo, .roundRobin: 99 - min(max(realtimePriority, 1), 99)
+      case .idle: 139
+      case .other, .batch: 99 + min(39, max(0, baseLevel + penalty))
+      }
+    level = min(own, inheritedLevel)
   }
   final func mayRun(on cpu: Int) -> Bool {
     windows.count == 0 ? affinity >> UInt32(cpu) & 1 != 0 : cpu == self.cpu

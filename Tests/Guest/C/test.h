@@ -85,6 +85,16 @@ __attribute__((unused)) static int reap(pid_t child) {
   OK(waitpid(child, &status, 0));
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
+// Waits until a process sleeps.
+__attribute__((unused)) static void wait_until_asleep(pid_t process) {
+  char name[32], text[256] = "";
+  snprintf(name, sizeof name, "/proc/%d/stat", process);
+  for (char *state = NULL; !state || state[2] != 'S'; state = strrchr(text, ')')) {
+    FILE *file = fopen(name, "r");
+    CHECK(file && fgets(text, sizeof text, file));
+    fclose(file);
+  }
+}
 // Runs statements in a child and answers its status.
 #define CHILD(...)                                                                                    \
   ({                                                                                                  \
