@@ -10,6 +10,7 @@ public final class SimpleDevice: Device, OpenFile {
   public init(_ kind: Kind) { self.kind = kind }
   public func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { self }
   public var isSeekable: Bool { true }
+  public var ignoresPosition: Bool { true }
 
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     let count = buffer.count

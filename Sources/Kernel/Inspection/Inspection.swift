@@ -34,7 +34,7 @@ public enum Inspection {
         let state = task.stateName
         out += "\(pad(task.id, 5)) \(pad(process.id, 5)) \(pad(Int32(task.cpu), 3)) \(state.description)  \(pad(Int32(task.level), 5)) "
         out +=
-          "\(pad(Int32(clamping: task.runtime / 1_000_000), 10)) \(pad(Int32(clamping: task.switches), 8)) \(task.waitReason.description)\n"
+          "\(pad(Int32(clamping: task.runtime / 1_000_000), 10)) \(pad(Int32(clamping: task.counts.voluntarySwitches &+ task.counts.involuntarySwitches), 8)) \(task.waitReason.description)\n"
       }
     }
     return out

@@ -9,6 +9,9 @@ import Sync
   private let pdpt: UnsafeMutablePointer<UInt64>
   /// Present user pages.
   public private(set) var residentPages = 0
+  /// The most there were; `unmap` brings it up to date.
+  private var highest = 0
+  public var peakPages: Int { max(highest, residentPages) }
 
   public init() throws(Errno) {
     var block: UnsafeMutableRawPointer?
@@ -102,6 +105,7 @@ import Sync
     var held = 0
     var first: UInt32 = 0
     var va = range.lowerBound
+    highest = peakPages
     while va < range.upperBound {
       guard let table = unsafe leaf(va) else {
         let next = (va & ~0x1F_FFFF) &+ 0x20_0000

@@ -51,7 +51,7 @@ enum ProcessFiles {
   private static func setAdjustment(_ process: Process, _ text: [UInt8]) throws(Errno) {
     let word = String(decoding: text.prefix { $0 != 10 && $0 != 0 }, as: UTF8.self)
     guard let wish = Int32(word), wish >= -1000, wish <= 1000 else { throw .invalidArgument }
-    if wish < process.oomScoreAdjustment.load(ordering: .relaxed), !Task.currentTask.process.who.isSuperuser { throw .permissionDenied }
+    if wish < process.oomScoreAdjustment.load(ordering: .relaxed), !Task.currentTask.process.who.has(.resource) { throw .permissionDenied }
     process.oomScoreAdjustment.store(wish, ordering: .relaxed)
   }
 
@@ -78,7 +78,7 @@ enum ProcessFiles {
     let terminal = process.terminal.withLock { $0 }
     let threads = process.signals.withLock { $0.threads }
     let (virtual, resident) = sizes(process)
-    let used = process.processorTime
+    let used = process.use
     text.add(process.id)
     text.add(" (")
     text.add(process.name)
@@ -89,9 +89,13 @@ enum ProcessFiles {
       text.add(value)
     }
     let level = threads.first?.baseLevel ?? 20
-    let children = process.childrenTime.withLock { $0 }
-    text.add(" 0 0 0 0 0 ")
-    for value in [used.user, used.system, children.user, children.system] {
+    let children = process.childrenUse.withLock { $0 }
+    text.add(" 0 ")
+    for count in [used.minorFaults, children.minorFaults, used.majorFaults, children.majorFaults] {
+      text.add(UInt64(count))
+      text.add(" ")
+    }
+    for value in [used.time.user, used.time.system, children.time.user, children.time.system] {
       text.add(value / 10_000_000)
       text.add(" ")
     }
@@ -129,12 +133,12 @@ enum ProcessFiles {
     text.add("\nTracerPid:\t")
     text.add(ProcessTable.shared.withTree { process.signals.withLock { $0.threads.first }?.tracing?.tracer.id } ?? 0)
     text.add("\nUid:")
-    for id in [who.uid, who.euid, who.suid, who.euid] {
+    for id in [who.uid, who.euid, who.suid, who.fsuid] {
       text.add("\t")
       text.add(UInt64(id))
     }
     text.add("\nGid:")
-    for id in [who.gid, who.egid, who.sgid, who.egid] {
+    for id in [who.gid, who.egid, who.sgid, who.fsgid] {
       text.add("\t")
       text.add(UInt64(id))
     }
@@ -143,12 +147,38 @@ enum ProcessFiles {
     text.addSize("VmSize", kilobytes: virtual / 1024)
     text.addSize("VmRSS", kilobytes: resident / 1024)
     let threads = process.signals.withLock { $0.threads }
+    text.addSize("VmHWM", kilobytes: UInt64(process.use.peakPages) * 4)
     text.addLine("Threads", UInt64(threads.count))
-    let blocked = threads.first?.blocked.bits ?? 0
-    text.add("SigBlk:\t")
-    text.add(hex: blocked, width: 16)
-    text.add("\n")
+    addSignals(process, &text)
+    for (name, set) in [
+      ("CapInh" as StaticString, who.capabilities.inheritable), ("CapPrm", who.capabilities.permitted), ("CapEff", who.effective),
+      ("CapBnd", who.capabilities.bounding), ("CapAmb", who.capabilities.ambient),
+    ] {
+      text.addMask(name, set.bits)
+    }
+    let counts = threads.first?.counts ?? .init()
+    text.addLine("voluntary_ctxt_switches", UInt64(counts.voluntarySwitches))
+    text.addLine("nonvoluntary_ctxt_switches", UInt64(counts.involuntarySwitches))
+    text.addLine("NoNewPrivs", process.noNewPrivileges.load(ordering: .acquiring) ? 1 : 0)
     return text.bytes
+  }
+
+  /// The sets of signals: waiting for the thread and for the process, blocked, ignored, caught.
+  private static func addSignals(_ process: Process, _ text: inout Text) {
+    var (ignored, caught) = (SignalSet(), SignalSet())
+    let (own, shared, blocked) = process.signals.withLock { state in
+      for number in UInt8(1)...64 {
+        let handler = state.actions[Int(number)].handler
+        if handler == 1 { ignored.insert(Signal(number)) } else if handler != 0 { caught.insert(Signal(number)) }
+      }
+      let thread = state.threads.first
+      return (thread?.pending.set.bits ?? 0, state.pending.set.bits, thread?.blocked.bits ?? 0)
+    }
+    for (name, bits) in [
+      ("SigPnd" as StaticString, own), ("ShdPnd", shared), ("SigBlk", blocked), ("SigIgn", ignored.bits), ("SigCgt", caught.bits),
+    ] {
+      text.addMask(name, bits)
+    }
   }
 
   static func statm(_ process: Process) throws(Errno) -> [UInt8] {

@@ -32,7 +32,7 @@ enum SystemRequest {
       )
       for thread in threads {
         log(
-          "  thread \(thread.id) \(thread.stateName) cpu \(thread.cpu) \(thread.waitReason) switches \(thread.switches) pending \(thread.interruptRequested.load(ordering: .relaxed)) exit \(thread.exitStatus != nil)"
+          "  thread \(thread.id) \(thread.stateName) cpu \(thread.cpu) \(thread.waitReason) switches \(thread.counts.voluntarySwitches &+ thread.counts.involuntarySwitches) pending \(thread.interruptRequested.load(ordering: .relaxed)) exit \(thread.exitStatus != nil)"
         )
       }
     }

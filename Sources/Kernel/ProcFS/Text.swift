@@ -30,6 +30,14 @@ struct Text {
     add(kilobytes, width: 8)
     add(" kB\n")
   }
+  /// A set of bits, as sixteen hexadecimal digits.
+  mutating func addMask(_ name: StaticString, _ bits: UInt64) {
+    add(name)
+    add(":\t")
+    add(hex: bits, width: 16)
+    add("\n")
+  }
+
   mutating func addLine(_ name: StaticString, _ value: UInt64) {
     add(name)
     add(":\t")

@@ -264,12 +264,14 @@ public struct Execution {
     let (mode, owner, group) = inode.attributes.withLock { ($0.mode, $0.owner, $0.group) }
     let allowed =
       path.mount.flags & MountFlags.noSetUser == 0 && !process.noNewPrivileges.load(ordering: .acquiring)
-      && (process.who.isSuperuser || !task.isTraced.load(ordering: .acquiring))
+      && (process.who.has(.trace) || !task.isTraced.load(ordering: .acquiring))
     process.credentials.withLock { who in
+      let (user, oldGroup) = (who.euid, who.egid)
       if allowed, mode & Mode.setUser != 0 { who.euid = owner }
       if allowed, mode & Mode.setGroup != 0, mode & 0o010 != 0 { who.egid = group }
       who.suid = who.euid
       who.sgid = who.egid
+      who.programChanged(setID: who.euid != user || who.egid != oldGroup)
     }
   }
 }

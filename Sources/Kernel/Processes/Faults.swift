@@ -38,6 +38,8 @@ public enum Faults {
       return false
     }
     do throws(FaultFailure) {
+      let read = task.counts.pagesRead
+      defer { if task.counts.pagesRead == read { task.counts.minorFaults &+= 1 } else { task.counts.majorFaults &+= 1 } }
       try space.resolveFault(address, write: error & 2 != 0, execute: error & 16 != 0)
       if fromUser, error & 2 != 0, WriteBack.isDue { WriteBack.relieve(nil, written: 0) }
       return true

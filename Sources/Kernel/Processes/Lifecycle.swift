@@ -22,6 +22,8 @@ public enum CloneFlags {
   public static let parentSetID: UInt32 = 0x100000
   public static let childClearID: UInt32 = 0x200000
   public static let childSetID: UInt32 = 0x1000000
+  /// CLONE_NEWNS and its like; there is one of each here.
+  public static let namespaces: UInt32 = 0x7E02_0000
 }
 
 extension Process {
@@ -135,9 +137,9 @@ extension Task {
     // That was the last use of user memory. Off its tables before this thread leaves the list: once it has, the process may
     // end, or execute a program, and the tables die. A parent that learns of the end finds the memory free.
     Scheduler.activate(pageTable: 0)
-    let used = Scheduler.time(of: self)
+    let used = Scheduler.use(of: self)
     let last = process.signals.withLock { state in
-      state.endedTime += used
+      state.endedUse += used
       state.threads.removeAll { $0 === self }
       return state.threads.isEmpty
     }
@@ -151,7 +153,7 @@ extension Task {
     if last {
       process.endTracingOthers()
       endTracing(status: status, last: true)
-      process.finish(status: status, by: self, counted: used)
+      process.finish(status: status, by: self, counted: used.time)
     }
   }
 }
@@ -179,7 +181,7 @@ extension Process {
   func finish(status: UInt32, by last: Task, counted: ProcessorTime) {
     _ = replaceSpace(nil)
     let used = Scheduler.time(of: last)
-    signals.withLock { $0.endedTime += used - counted }
+    signals.withLock { $0.endedUse.time += used - counted }
     signalVforkParent()
     becomeZombie(status)
   }
@@ -260,11 +262,11 @@ extension Process {
       Panic.stop("process 1 ended with status \(status)")
     }
     // A parent that ignores SIGCHLD leaves no zombies. SPEC: POSIX.1-2024 _exit() consequences.
-    let ignoring = parent.signals.withLock { state in
+    let ignoring = signal == 17 && parent.signals.withLock { state in
       state.actions[17].handler == SignalAction.ignore || state.actions[17].flags & SignalAction.noChildWait != 0
     }
     if ignoring { reap(by: parent, counted: false) }
-    if signal != 0 {
+    if (1...64).contains(signal) {  // clone takes any number
       var information = SignalInformation(Signal(signal), code: status & 0x7F != 0 ? 2 : 1)
       information.sender = id
       information.senderUser = who.uid
@@ -286,8 +288,8 @@ extension Process {
     }
     guard mine else { return }
     if counted {
-      let times = processorTime + childrenTime.withLock { $0 }
-      parent.childrenTime.withLock { $0 += times }
+      let all = use + childrenUse.withLock { $0 }
+      parent.childrenUse.withLock { $0 += all }
     }
     ProcessTable.shared.remove(self)
     uncountThread()
@@ -311,7 +313,7 @@ extension Process {
     public var id: Int32
     public var status: UInt32
     public var user: UInt32
-    public var times: ProcessorTime
+    public var use: ResourceUse
     /// News of a thread that is traced: nothing to reap.
     var isTraced = false
   }
@@ -325,7 +327,7 @@ extension Process {
       return try childEvent.wait(reason: "wait") { () -> WaitResult?? in
         switch look(target, exited, stopped, continued, keep) {
         case .found(let result): return .some(.some(result))
-        case .noChild: return .some(WaitResult(id: 0, status: 0, user: 0, times: .init()))
+        case .noChild: return .some(WaitResult(id: 0, status: 0, user: 0, use: .init()))
         case .nothingYet: return noHang ? .some(nil) : nil
         }
       }.map { result throws(Errno) -> WaitResult in
@@ -333,13 +335,13 @@ extension Process {
         if result.isTraced {
           var result = result
           let thread = ProcessTable.shared.withTree { tree.tracees.first { $0.id == result.id } }
-          if let thread { result.times = Scheduler.time(of: thread) }
+          if let thread { result.use = Scheduler.use(of: thread) }
           return result
         }
         var result = result
         guard let child = ProcessTable.shared.find(result.id) else { return result }
         result.user = child.who.uid
-        result.times = child.processorTime + child.childrenTime.withLock { $0 }
+        result.use = child.use + child.childrenUse.withLock { $0 }
         if result.status & 0xFF != 0x7F, result.status != 0xFFFF, !keep { child.reap(by: self) }
         return result
       }
@@ -359,23 +361,23 @@ extension Process {
         guard target.includes(child.id, child.tree.group) else { continue }
         candidates = true
         if exited, case .zombie(let status) = child.tree.exit {
-          return .found(WaitResult(id: child.id, status: status, user: 0, times: .init()))
+          return .found(WaitResult(id: child.id, status: status, user: 0, use: .init()))
         }
         if let report = child.tree.stopReport, report == 0xFFFF ? continued : stopped {
           if !keep { child.tree.stopReport = nil }
-          return .found(WaitResult(id: child.id, status: report, user: 0, times: .init()))
+          return .found(WaitResult(id: child.id, status: report, user: 0, use: .init()))
         }
       }
       for task in tree.tracees where target.includes(task.id, task.process.tree.group) {
         candidates = true
         if let tracing = task.tracing, let stop = tracing.stop, !tracing.isReported {
           if !keep { tracing.isReported = true }
-          return .found(WaitResult(id: task.id, status: stop, user: 0, times: .init(), isTraced: true))
+          return .found(WaitResult(id: task.id, status: stop, user: 0, use: .init(), isTraced: true))
         }
       }
       if let index = tree.tracedEnds.firstIndex(where: { target.includes($0.id, $0.group) }) {
         let end = keep ? tree.tracedEnds[index] : tree.tracedEnds.remove(at: index)
-        return .found(WaitResult(id: end.id, status: end.status, user: 0, times: .init(), isTraced: true))
+        return .found(WaitResult(id: end.id, status: end.status, user: 0, use: .init(), isTraced: true))
       }
       return candidates ? .nothingYet : .noChild
     }

@@ -57,7 +57,7 @@ public final class Process {
     public var groupExit: UInt32?
     public var threads: [Task] = []
     /// What threads that ended used: a thread leaves the list and joins this sum in one step.
-    var endedTime = ProcessorTime()
+    var endedUse = ResourceUse()
   }
   public struct FileContext: ~Copyable {
     public var root: Path
@@ -91,11 +91,17 @@ public final class Process {
   public let vforkEvent = WaitQueue()
   public let startTime: UInt64
   /// What children that were waited for used, with theirs.
-  public let childrenTime = SpinLock<ProcessorTime, ProcessRank>(.init())
+  public let childrenUse = SpinLock<ResourceUse, ProcessRank>(.init())
 
   /// What all its threads used so far.
+  public var use: ResourceUse {
+    var (threads, sum) = signals.withLock { ($0.threads, $0.endedUse) }
+    for thread in threads { sum += Scheduler.use(of: thread) }
+    if let space { sum.peakPages = max(sum.peakPages, space.table.peakPages) }
+    return sum
+  }
   public var processorTime: ProcessorTime {
-    var (threads, sum) = signals.withLock { ($0.threads, $0.endedTime) }
+    var (threads, sum) = signals.withLock { ($0.threads, $0.endedUse.time) }
     for thread in threads { sum += Scheduler.time(of: thread) }
     return sum
   }
@@ -129,7 +135,11 @@ public final class Process {
   public var space: AddressSpace? { spaceSlot.withLock { $0 } }
   /// Replaces the address space; the old one comes back so that it dies outside the lock.
   public func replaceSpace(_ space: AddressSpace?) -> AddressSpace? {
-    spaceSlot.withLock { slot in
+    if let old = self.space {
+      let peak = old.table.peakPages
+      signals.withLock { $0.endedUse.peakPages = max($0.endedUse.peakPages, peak) }
+    }
+    return spaceSlot.withLock { slot in
       let old = slot
       slot = space
       return old

@@ -35,10 +35,10 @@ public enum ThreadCounts {
   }
 
   /// Counts one more thread. Throws `wouldBlock` when the system or the user has enough. SPEC: fork(2) EAGAIN.
-  static func take(_ user: User, limit allowed: UInt64, isSuperuser: Bool) throws(Errno) {
+  static func take(_ user: User, limit allowed: UInt64, mayExceed: Bool) throws(Errno) {
     let all = total.wrappingAdd(1, ordering: .relaxed).newValue
     let mine = user.count.wrappingAdd(1, ordering: .relaxed).newValue
-    if all > limit || !isSuperuser && UInt64(mine) > allowed {
+    if all > limit || !mayExceed && UInt64(mine) > allowed {
       give(user)
       throw .wouldBlock
     }
@@ -54,9 +54,9 @@ extension Process {
   /// Counts a thread that `parent`'s limits allow.
   func countThread(for parent: Process) throws(Errno) {
     let limit = parent.limits.withLock { $0[6].soft }
-    let mayExceed = parent.who.isSuperuser
+    let mayExceed = parent.who.has(.resource) || parent.who.has(.administrate)
     try account.withLock { user throws(Errno) in
-      try ThreadCounts.take(user, limit: limit, isSuperuser: mayExceed)
+      try ThreadCounts.take(user, limit: limit, mayExceed: mayExceed)
       countedThreads.wrappingAdd(1, ordering: .relaxed)
     }
   }

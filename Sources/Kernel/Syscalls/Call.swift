@@ -86,8 +86,9 @@ public struct Call {
     try UserMemory.write(words: words, count: wide ? 4 : 2, to: address)
   }
 
-  func requireSuperuser() throws(Errno) {
-    if !process.who.isSuperuser { throw .notPermitted }
+  /// Throws `notPermitted` without the capability.
+  func require(_ capability: Capability) throws(Errno) {
+    if !process.who.has(capability) { throw .notPermitted }
   }
 }
 

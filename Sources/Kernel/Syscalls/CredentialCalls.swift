@@ -8,7 +8,7 @@ import SystemABI
 import Threads
 import VFS
 
-/// The calls of the time when ids had 16 bits, capabilities, and queued signals.
+/// The calls of the time when ids had 16 bits, and queued signals.
 extension Call {
   /// A 16-bit id argument; 0xFFFF leaves an id as it is.
   func wideID(_ value: UInt32) -> UInt32 { value & 0xFFFF == 0xFFFF ? .max : value & 0xFFFF }
@@ -36,8 +36,25 @@ extension Call {
     return UInt32(groups.count)
   }
 
+  /// setfsuid and setfsgid: the old id, whatever happens.
+  func setfsuid(_ id: UInt32) -> UInt32 {
+    process.credentials.withLock { who in
+      let old = who.fsuid
+      if [who.uid, who.euid, who.suid, old].contains(id) || id != .max && who.has(.setUser) { who.setFileUser(id) }
+      return old
+    }
+  }
+
+  func setfsgid(_ id: UInt32) -> UInt32 {
+    process.credentials.withLock { who in
+      let old = who.fsgid
+      if [who.gid, who.egid, who.sgid, old].contains(id) || id != .max && who.has(.setGroup) { who.fsgid = id }
+      return old
+    }
+  }
+
   func setgroups16() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.setGroup)
     guard a <= 65536 else { throw .invalidArgument }
     var buffer = IOBuffer(b, Int(a) * 2)
     let bytes = try buffer.takeBytes(limit: Int(a) * 2)
@@ -45,49 +62,6 @@ extension Call {
     var groups: [UInt32] = []
     for index in 0..<Int(a) { groups.append(UInt32(span.u16(index * 2) ?? 0)) }
     process.credentials.withLock { $0.groups = groups }
-    return 0
-  }
-
-  /// All capabilities that exist. SPEC: capabilities(7).
-  private static var allCapabilities: UInt64 { (1 << 41) - 1 }
-
-  /// The header's version and the process that it names. An unknown version is answered with the one we know.
-  private func capabilityTarget() throws(Errno) -> Process? {
-    let version = try UserMemory.read32(a)
-    guard version == 0x2008_0522 || version == 0x1998_0330 || version == 0x2007_1026 else {
-      try UserMemory.write32(0x2008_0522, to: a)
-      if b == 0 { return nil }
-      throw .invalidArgument
-    }
-    let id = int(try UserMemory.read32(a &+ 4))
-    if id < 0 { throw .invalidArgument }
-    if id == 0 { return process }
-    guard let found = ProcessTable.shared.find(id) else { throw .noSuchProcess }
-    return found
-  }
-
-  /// The superuser has all capabilities, nobody else has any: effective, permitted, inheritable by halves.
-  func capget() throws(Errno) -> UInt32 {
-    guard let target = try capabilityTarget() else { return 0 }
-    if b == 0 { return 0 }
-    let has: UInt64 = target.who.isSuperuser ? Self.allCapabilities : 0
-    let (low, high) = has.halves
-    var words: [6 of UInt32] = .init(repeating: 0)
-    (words[0], words[1], words[3], words[4]) = (low, low, high, high)
-    try UserMemory.write(words: words, count: try UserMemory.read32(a) == 0x1998_0330 ? 3 : 6, to: b)
-    return 0
-  }
-
-  /// A capability cannot be dropped on its own here: only what changes nothing is granted.
-  func capset() throws(Errno) -> UInt32 {
-    guard let target = try capabilityTarget(), target === process else { throw .notPermitted }
-    let has: UInt64 = process.who.isSuperuser ? Self.allCapabilities : 0
-    let old = try UserMemory.read32(a) == 0x1998_0330
-    for (index, mask) in [has, has, 0].enumerated() {
-      let low = try UserMemory.read32(b &+ UInt32(index) * 4)
-      let high = old ? mask.halves.1 : try UserMemory.read32(b &+ UInt32(index + 3) * 4)
-      if UInt64(high) << 32 | UInt64(low) != mask { throw .notPermitted }
-    }
     return 0
   }
 
@@ -122,7 +96,7 @@ extension Call {
     guard end <= 0xC000_0000 else { throw .noMemory }
     let last = UInt32((end + 4095) & ~4095)
     let limit = process.limits.withLock { $0[8].soft }
-    if !process.who.isSuperuser, UInt64(last - first) > limit { throw limit == 0 ? .notPermitted : .noMemory }
+    if !process.who.has(.lockMemory), UInt64(last - first) > limit { throw limit == 0 ? .notPermitted : .noMemory }
     var address = first
     while address < last {
       let area = space.state.withLock { $0.areas.find(address) }
@@ -141,7 +115,7 @@ extension Call {
     let space = try currentSpace()
     let areas = space.state.withLock { $0.areas.areas }
     let limit = process.limits.withLock { $0[8].soft }
-    if !process.who.isSuperuser {
+    if !process.who.has(.lockMemory) {
       if limit == 0 { throw .notPermitted }
       if a & 1 != 0, areas.reduce(0, { $0 + UInt64($1.end - $1.start) }) > limit { throw .noMemory }
     }
@@ -177,13 +151,13 @@ extension Call {
   }
 
   func settimeofday() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.time)
     if a != 0 { Clock.setRealtime(Int64(try timeval(a))) }
     return 0
   }
 
   func stime() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.time)
     Clock.setRealtime(Int64(int(try UserMemory.read32(a))) * 1_000_000_000)
     return 0
   }

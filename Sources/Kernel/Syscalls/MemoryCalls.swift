@@ -140,6 +140,21 @@ extension Call {
     return try space.move(a..<(a + oldSize), area, newSize: newSize, to: nil)
   }
 
+  /// Shows other pages of the file in a part of a shared mapping: a mapping of its own, as Linux has done it since 4.0.
+  func remapFilePages() throws(Errno) -> UInt32 {
+    let (start, size) = (a & ~0xFFF, b & ~0xFFF)
+    guard c == 0, size > 0, UInt64(start) + UInt64(size) <= 0xC000_0000, UInt64(d) + UInt64(size >> 12) <= 1 << 32 else {
+      throw .invalidArgument
+    }
+    let space = try currentSpace()
+    guard var area = space.state.withLock({ $0.areas.find(start) }), area.shared, area.end >= start + size else {
+      throw .invalidArgument
+    }
+    (area.start, area.end, area.pageOffset) = (start, start + size, d)
+    space.map(area)
+    return 0
+  }
+
   func msync() throws(Errno) -> UInt32 {
     guard a & 0xFFF == 0, c & ~7 == 0, c & 5 != 5 else { throw .invalidArgument }  // MS_ASYNC and MS_SYNC exclude each other
     guard let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .noMemory }

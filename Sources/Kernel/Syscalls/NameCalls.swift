@@ -23,7 +23,7 @@ extension Call {
     if mode & Mode.typeMask == 0 { mode |= Mode.regular }
     switch mode & Mode.typeMask {
     case Mode.regular, Mode.fifo, Mode.socket: break
-    case Mode.character, Mode.block: try requireSuperuser()
+    case Mode.character, Mode.block: try require(.makeDevice)
     case Mode.directory: throw .notPermitted
     default: throw .invalidArgument
     }
@@ -114,7 +114,7 @@ extension Call {
   func chroot() throws(Errno) -> UInt32 {
     let path = try resolve(at: Self.cwd, a)
     guard try path.inode().isDirectory else { throw .notDirectory }
-    try requireSuperuser()
+    try require(.changeRoot)
     path.pin()
     let old = process.files.withLock { files in
       let old = files.root
@@ -145,10 +145,10 @@ extension Call {
     try change(path, inode)
     let who = process.who
     let owner = inode.attributes.withLock { $0.owner }
-    guard who.euid == 0 || who.euid == owner else { throw .notPermitted }
+    guard who.owns(owner) else { throw .notPermitted }
     try inode.update { attributes in
       var bits = mode & 0o7777
-      if who.euid != 0, !who.isMember(of: attributes.group) { bits &= ~Mode.setGroup }
+      if !who.has(.keepSetID), !who.isMember(of: attributes.group) { bits &= ~Mode.setGroup }
       attributes.mode = attributes.mode & ~0o7777 | bits
     }
     return 0
@@ -170,8 +170,8 @@ extension Call {
     try change(path, inode)
     let who = process.who
     let current = inode.attributes.withLock { ($0.owner, $0.group) }
-    if who.euid != 0 {
-      guard who.euid == current.0, owner == .max || owner == current.0,
+    if !who.has(.changeOwner) {
+      guard who.fsuid == current.0, owner == .max || owner == current.0,
         group == .max || who.isMember(of: group) || group == current.1
       else { throw .notPermitted }
     }
@@ -239,7 +239,7 @@ extension Call {
   func setTimes(_ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
     let who = process.who
     let owner = inode.attributes.withLock { $0.owner }
-    if who.euid != 0, who.euid != owner {
+    if !who.owns(owner) {
       if explicit { throw .notPermitted }
       try inode.check(2, who)
     }
@@ -281,7 +281,7 @@ extension Call {
   // MARK: Mounts
 
   func mount() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.administrate)
     let source = a == 0 ? [] : try path(a)
     let target = try resolve(at: Self.cwd, b)
     let flags = d & 0xFFFF  // old programs put a magic number in the upper half
@@ -312,7 +312,7 @@ extension Call {
   }
 
   func unmount(flags: UInt32) throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.administrate)
     let target = try resolve(at: Self.cwd, a)
     guard target.dentry === target.mount.root else { throw .invalidArgument }
     try Mounts.remove(target.mount, lazy: flags & 2 != 0)

@@ -32,7 +32,9 @@ extension Call {
     guard b >= 64 else { throw .invalidArgument }
     var words: [UInt64] = []
     for index in 0..<UInt32(8) { words.append(try UserMemory.read64(a &+ index * 8)) }
-    guard words[0] >> 32 == 0 else { throw .invalidArgument }
+    guard words[0] >> 32 == 0, words[0] & 0xFF == 0, words[4] <= 64, (words[5] == 0) == (words[6] == 0) else {
+      throw .invalidArgument
+    }
     let flags = UInt32(truncatingIfNeeded: words[0]) | UInt32(truncatingIfNeeded: words[4]) & 0xFF
     let stack = words[5] == 0 ? 0 : UInt32(truncatingIfNeeded: words[5] &+ words[6])
     return try clone(
@@ -49,8 +51,8 @@ extension Call {
     let shares = CloneFlags.memory | CloneFlags.signalHandlers
     if isThread, flags & shares != shares { throw .invalidArgument }
     if flags & CloneFlags.signalHandlers != 0, flags & CloneFlags.memory == 0 { throw .invalidArgument }
-    if !isThread, flags & CloneFlags.memory != 0, flags & CloneFlags.vfork == 0 { throw .invalidArgument }
-    if !isThread, flags & (CloneFlags.files | CloneFlags.signalHandlers) != 0 { throw .invalidArgument }
+    if !isThread, flags & (CloneFlags.files | CloneFlags.fileSystem | CloneFlags.signalHandlers) != 0 { throw .invalidArgument }
+    if flags & CloneFlags.namespaces != 0 { throw .invalidArgument }
     let wantsFile = flags & CloneFlags.processFile != 0
     if wantsFile, isThread || processFile == nil && flags & CloneFlags.parentSetID != 0 { throw .invalidArgument }
     if wantsFile { try process.descriptors.withLock { table throws(Errno) in try table.checkRoom() } }
@@ -145,7 +147,7 @@ extension Call {
         target, noHang: options & 1 != 0, stopped: options & 2 != 0, continued: options & 8 != 0)
     else { return 0 }
     if status != 0 { try UserMemory.write32(result.status, to: status) }
-    if usage != 0 { try putUsage(result.times, to: usage) }
+    if usage != 0 { try putUsage(result.use, to: usage) }
     return UInt32(bitPattern: result.id)
   }
 
@@ -164,7 +166,7 @@ extension Call {
     let result = try process.wait(
       target, noHang: d & 1 != 0 || neverWaits, exited: d & 4 != 0, stopped: d & 2 != 0, continued: d & 8 != 0, keep: d & 0x0100_0000 != 0)
     if result == nil, neverWaits, d & 1 == 0 { throw .wouldBlock }
-    if e != 0, let result { try putUsage(result.times, to: e) }
+    if e != 0, let result { try putUsage(result.use, to: e) }
     if c == 0 { return 0 }
     try UserMemory.zero(c, count: 128)
     guard let result else { return 0 }
@@ -240,13 +242,15 @@ extension Call {
 
   func setuid() throws(Errno) -> UInt32 {
     try process.credentials.withLock { who throws(Errno) in
-      if who.euid == 0 {
+      let old = who
+      if who.has(.setUser) {
         (who.uid, who.euid, who.suid) = (a, a, a)
       } else if a == who.uid || a == who.suid {
         who.euid = a
       } else {
         throw .notPermitted
       }
+      who.userChanged(from: old)
     }
     process.moveAccount()
     return 0
@@ -254,13 +258,14 @@ extension Call {
 
   func setgid() throws(Errno) -> UInt32 {
     try process.credentials.withLock { who throws(Errno) in
-      if who.euid == 0 {
+      if who.has(.setGroup) {
         (who.gid, who.egid, who.sgid) = (a, a, a)
       } else if a == who.gid || a == who.sgid {
         who.egid = a
       } else {
         throw .notPermitted
       }
+      who.fsgid = who.egid
     }
     return 0
   }
@@ -268,7 +273,8 @@ extension Call {
   /// setresuid: .max leaves an id as it is.
   func setresuid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
     try process.credentials.withLock { who throws(Errno) in
-      if who.euid != 0 {
+      let old = who
+      if !who.has(.setUser) {
         for id in [real, effective, saved] where id != .max && id != who.uid && id != who.euid && id != who.suid {
           throw .notPermitted
         }
@@ -276,6 +282,7 @@ extension Call {
       if real != .max { who.uid = real }
       if effective != .max { who.euid = effective }
       if saved != .max { who.suid = saved }
+      who.userChanged(from: old)
     }
     process.moveAccount()
     return 0
@@ -283,7 +290,7 @@ extension Call {
 
   func setresgid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
     try process.credentials.withLock { who throws(Errno) in
-      if who.euid != 0 {
+      if !who.has(.setGroup) {
         for id in [real, effective, saved] where id != .max && id != who.gid && id != who.egid && id != who.sgid {
           throw .notPermitted
         }
@@ -291,6 +298,7 @@ extension Call {
       if real != .max { who.gid = real }
       if effective != .max { who.egid = effective }
       if saved != .max { who.sgid = saved }
+      who.fsgid = who.egid
     }
     return 0
   }
@@ -322,7 +330,7 @@ extension Call {
   }
 
   func setgroups() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.setGroup)
     guard a <= 65536 else { throw .invalidArgument }
     var groups: [UInt32] = []
     for index in 0..<a { groups.append(try UserMemory.read32(b &+ index * 4)) }
@@ -343,9 +351,9 @@ extension Call {
 
   private func set(_ limit: ResourceLimit, _ index: Int, of target: Process) throws(Errno) {
     if limit.soft > limit.hard { throw .invalidArgument }
-    let superuser = process.who.isSuperuser
+    let mayRaise = process.who.has(.resource)
     try target.limits.withLock { limits throws(Errno) in
-      if limit.hard > limits[index].hard, !superuser { throw .notPermitted }
+      if limit.hard > limits[index].hard, !mayRaise { throw .notPermitted }
       limits[index] = limit
     }
     if index == 7 { target.descriptors.withLock { $0.limit = Int(clamping: min(limit.soft, 1_048_576)) } }
@@ -403,9 +411,7 @@ extension Call {
       try UserMemory.write32(UInt32(task.parentDeathSignal), to: b)
       return 0
     case 3: return 1  // PR_GET_DUMPABLE: always
-    case 23:  // PR_CAPBSET_READ: nothing is ever taken out of the bounding set
-      guard b <= 40 else { throw .invalidArgument }
-      return 1
+    case 7, 8, 23, 24, 27, 28, 47: return try capabilityControl()
     case 30: return 50_000  // PR_GET_TIMERSLACK
     case 38:  // PR_SET_NO_NEW_PRIVS
       guard b == 1, c == 0, d == 0, e == 0 else { throw .invalidArgument }
@@ -456,9 +462,9 @@ extension Call {
     let me = process.who
     for target in try priorityTargets() {
       let owner = target.who
-      if !me.isSuperuser, me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
+      if !me.has(.nice), me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
       for thread in target.signals.withLock({ $0.threads }) {
-        if 20 + nice < thread.baseLevel, !me.isSuperuser { throw .permissionDenied }
+        if 20 + nice < thread.baseLevel, !me.has(.nice) { throw .permissionDenied }
         Scheduler.set(thread, nice: nice)
       }
     }
@@ -468,8 +474,8 @@ extension Call {
   /// `struct tms`: user, system, children's user, children's system; in hundredths of a second.
   func times() throws(Errno) -> UInt32 {
     if a != 0 {
-      let (own, children) = (process.processorTime, process.childrenTime.withLock { $0 })
-      for (index, value) in [own.user, own.system, children.user, children.system].enumerated() {
+      let (own, children) = (process.processorTime, process.childrenUse.withLock { $0 })
+      for (index, value) in [own.user, own.system, children.time.user, children.time.system].enumerated() {
         try UserMemory.write32(UInt32(truncatingIfNeeded: value / 10_000_000), to: a &+ UInt32(index) * 4)
       }
     }
@@ -477,25 +483,32 @@ extension Call {
   }
 
   func getrusage() throws(Errno) -> UInt32 {
-    let time =
-      switch int(a) {
-      case 0: process.processorTime
-      case -1: process.childrenTime.withLock { $0 }
-      case 1: Scheduler.time(of: task)
-      default: throw Errno.invalidArgument
-      }
-    try putUsage(time, to: b)
+    var use: ResourceUse
+    switch int(a) {
+    case 0: use = process.use
+    case -1: use = process.childrenUse.withLock { $0 }
+    case 1:
+      use = Scheduler.use(of: task)
+      use.peakPages = process.use.peakPages
+    default: throw .invalidArgument
+    }
+    try putUsage(use, to: b)
     return 0
   }
 
-  /// `struct rusage`: the two times; what is not counted here is zero, as POSIX allows.
-  private func putUsage(_ time: ProcessorTime, to address: UInt32) throws(Errno) {
-    try UserMemory.zero(address, count: 72)
-    for (index, value) in [time.user, time.system].enumerated() {
+  /// `struct rusage`: two times, and 14 numbers of which Linux, too, leaves those that it does not count at 0.
+  private func putUsage(_ use: ResourceUse, to address: UInt32) throws(Errno) {
+    var words: [18 of UInt32] = .init(repeating: 0)
+    for (index, value) in [use.time.user, use.time.system].enumerated() {
       let (seconds, rest) = value.secondsAndNanoseconds
-      try UserMemory.write32(seconds.halves.0, to: address &+ UInt32(index) * 8)
-      try UserMemory.write32(rest / 1000, to: address &+ UInt32(index) * 8 + 4)
+      words[index * 2] = seconds.halves.0
+      words[index * 2 + 1] = rest / 1000
     }
+    words[4] = UInt32(use.peakPages) * 4  // ru_maxrss, in KiB
+    (words[8], words[9]) = (use.minorFaults, use.majorFaults)
+    (words[11], words[12]) = (use.pagesRead &* 8, use.pagesDirtied &* 8)  // ru_inblock and ru_oublock, in 512 bytes
+    (words[16], words[17]) = (use.voluntarySwitches, use.involuntarySwitches)
+    try UserMemory.write(words: words, count: 18, to: address)
   }
 }
 

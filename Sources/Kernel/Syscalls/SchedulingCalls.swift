@@ -19,12 +19,12 @@ extension Call {
   /// Throws `notPermitted` unless the caller may change the scheduling of `other`.
   private func checkOwner(_ other: Task) throws(Errno) {
     let (me, owner) = (process.who, other.process.who)
-    if !me.isSuperuser, me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
+    if !me.has(.nice), me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
   }
 
   func nice() throws(Errno) -> UInt32 {
     let value = max(-20, min(19, task.baseLevel - 20 + Int(max(-40, min(40, int(a))))))
-    if value < task.baseLevel - 20, !process.who.isSuperuser { throw .notPermitted }
+    if value < task.baseLevel - 20, !process.who.has(.nice) { throw .notPermitted }
     Scheduler.set(task, nice: value)
     return 0
   }
@@ -52,7 +52,7 @@ extension Call {
   private func apply(_ thread: Task, _ policy: SchedulingPolicy, _ priority: Int, resetOnFork: Bool) throws(Errno) {
     guard policy.isRealtime ? (1...99).contains(priority) : priority == 0 else { throw .invalidArgument }
     try checkOwner(thread)
-    if policy.isRealtime, !process.who.isSuperuser {
+    if policy.isRealtime, !process.who.has(.nice) {
       let limit = thread.process.limits.withLock { $0[14].soft }
       if UInt64(priority) > limit, policy != thread.policy || priority > thread.realtimePriority { throw .notPermitted }
     }
@@ -101,7 +101,7 @@ extension Call {
     let priority = int(try UserMemory.read32(b &+ 20))
     guard flags & ~1 == 0, (-20...19).contains(nice) else { throw .invalidArgument }
     let thread = try thread(a)
-    if !policy.isRealtime, Int(nice) < thread.baseLevel - 20, !process.who.isSuperuser { throw .notPermitted }
+    if !policy.isRealtime, Int(nice) < thread.baseLevel - 20, !process.who.has(.nice) { throw .notPermitted }
     try apply(thread, policy, Int(priority), resetOnFork: flags & 1 != 0)
     if !policy.isRealtime { Scheduler.set(thread, nice: Int(nice)) }
     return 0

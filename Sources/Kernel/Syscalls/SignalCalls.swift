@@ -164,7 +164,7 @@ extension Call {
   func maySignal(_ target: Process, _ signal: UInt32) -> Bool {
     let me = process.who
     let other = target.who
-    if me.euid == 0 || me.euid == other.suid || me.euid == other.uid || me.uid == other.suid || me.uid == other.uid {
+    if me.has(.kill) || me.euid == other.suid || me.euid == other.uid || me.uid == other.suid || me.uid == other.uid {
       return true
     }
     return signal == 18 && ProcessTable.shared.withTree { target.tree.session == process.tree.session }

@@ -219,11 +219,9 @@ extension Call {
     let span = bytes.span
     guard count >= 12, let id = span.u32(at), let user = span.u32(at + 4), let group = span.u32(at + 8) else { throw .invalidArgument }
     let who = process.who
-    if !who.isSuperuser {
-      guard int(id) == process.id, [who.uid, who.euid, who.suid].contains(user), [who.gid, who.egid, who.sgid].contains(group) else {
-        throw .notPermitted
-      }
-    }
+    guard int(id) == process.id || who.has(.administrate), [who.uid, who.euid, who.suid].contains(user) || who.has(.setUser),
+      [who.gid, who.egid, who.sgid].contains(group) || who.has(.setGroup)
+    else { throw .notPermitted }
     return PeerCredentials(process: int(id), user: user, group: group)
   }
 
@@ -425,7 +423,7 @@ final class UnixPaths: UnixPathResolver {
     let place = try walk.resolveParent(path)
     let who = process.who
     let umask = process.files.withLock { $0.umask }
-    let attributes = Attributes(mode: Mode.socket | 0o777 & ~umask, owner: who.euid, group: who.egid)
+    let attributes = Attributes(mode: Mode.socket | 0o777 & ~umask, owner: who.fsuid, group: who.fsgid)
     return try Names.create(place, who) { directory throws(Errno) in
       try directory.fileSystem.create(place.name, in: directory, attributes)
     }.inode()

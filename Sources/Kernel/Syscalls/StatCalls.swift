@@ -161,10 +161,7 @@ extension Call {
   func access(_ directory: UInt32, _ address: UInt32, _ wanted: UInt32, flags: UInt32) throws(Errno) -> UInt32 {
     if wanted & ~7 != 0 { throw .invalidArgument }
     var who = process.who
-    if flags & 0x200 == 0 {
-      who.euid = who.uid
-      who.egid = who.gid
-    }
+    if flags & 0x200 == 0 { who.useRealIDs() }
     let path = try resolve(at: directory, text: try path(address), follow: flags & 0x100 == 0)
     let inode = try path.inode()
     if wanted & 2 != 0, path.mount.isReadOnly, !(inode.type == Mode.character || inode.type == Mode.block) {

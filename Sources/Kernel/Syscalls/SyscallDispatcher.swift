@@ -133,6 +133,8 @@ public enum SyscallDispatcher {
     case .splice: try call.splice()
     case .tee: try call.tee()
     case .vmsplice: try call.vmsplice()
+    case .syncFileRange: try call.syncFileRange()
+    case .remapFilePages: try call.remapFilePages()
     case .preadv: try call.preadVector(write: false)
     case .pwritev: try call.preadVector(write: true)
     case .lseek: try call.lseek()
@@ -289,6 +291,10 @@ public enum SyscallDispatcher {
     case .setreuid: try call.setreuid(call.wideID(call.a), call.wideID(call.b))
     case .setregid: try call.setregid(call.wideID(call.a), call.wideID(call.b))
     case .setresuid: try call.setresuid(call.wideID(call.a), call.wideID(call.b), call.wideID(call.c))
+    case .setfsuid: call.setfsuid(call.wideID(call.a))
+    case .setfsuid32: call.setfsuid(call.a)
+    case .setfsgid: call.setfsgid(call.wideID(call.a))
+    case .setfsgid32: call.setfsgid(call.a)
     case .setresgid: try call.setresgid(call.wideID(call.a), call.wideID(call.b), call.wideID(call.c))
     case .getresuid: try call.storeShort(call.process.who.uid, call.process.who.euid, call.process.who.suid)
     case .getresgid: try call.storeShort(call.process.who.gid, call.process.who.egid, call.process.who.sgid)
@@ -362,11 +368,11 @@ public enum SyscallDispatcher {
       throw .noFunction
     // Waiting for their subsystem.
     case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
-      .initModule, .deleteModule, .quotactl, .setfsuid, .setfsgid, .setfsuid32,
-      .setfsgid32, .pivotRoot, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
-      .lookupDcookie, .remapFilePages, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
+      .initModule, .deleteModule, .quotactl, 
+      .pivotRoot, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
+      .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
       .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
-      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare, .syncFileRange,
+      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare,
       .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,

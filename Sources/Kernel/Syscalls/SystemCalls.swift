@@ -68,7 +68,7 @@ extension Call {
 
   /// reboot(2). Command 0x4144524F is ours: power off, giving the emulator the status in the fourth argument.
   func reboot() throws(Errno) -> UInt32 {
-    try requireSuperuser()
+    try require(.boot)
     guard a == 0xFEE1_DEAD, b == 672_274_793 || b == 85_072_278 || b == 369_367_448 || b == 537_993_216 else {
       throw .invalidArgument
     }
@@ -92,7 +92,7 @@ extension Call {
   }
 
   private func newName() throws(Errno) -> [UInt8] {
-    try requireSuperuser()
+    try require(.administrate)
     guard int(b) >= 0, b <= 64 else { throw .invalidArgument }
     var buffer = IOBuffer(a, Int(b))
     return try buffer.takeBytes(limit: 64)

@@ -346,7 +346,7 @@ extension Call {
       let new = try newPermissions(buffer)
       let limit = try UserMemory.read32(buffer &+ 68)
       try queue.state.withLock { $0.permissions }.checkOwner(process.who)
-      if Int(limit) > queue.state.withLock({ $0.byteLimit }), !process.who.isSuperuser { throw .notPermitted }
+      if Int(limit) > queue.state.withLock({ $0.byteLimit }), !process.who.has(.resource) { throw .notPermitted }
       queue.state.withLock {
         update(&$0.permissions, new)
         $0.byteLimit = Int(min(limit, 1 << 20))

@@ -34,7 +34,7 @@ extension Call {
   /// steered. `struct timex` has words of 4 bytes, `struct __kernel_timex` of 8.
   func adjustTime(_ address: UInt32, wide: Bool) throws(Errno) -> UInt32 {
     if try UserMemory.read32(address) != 0 {
-      try requireSuperuser()
+      try require(.time)
       throw .invalidArgument
     }
     let now = max(0, Clock.realtime)
@@ -64,7 +64,7 @@ extension Call {
 
   func clockSetTime(wide: Bool) throws(Errno) -> UInt32 {
     guard a == 0 else { throw .invalidArgument }
-    try requireSuperuser()
+    try require(.time)
     guard let time = try timespec(b, wide: wide) else { throw .badAddress }
     Clock.setRealtime(Int64(time))
     return 0

@@ -35,7 +35,7 @@ public struct IPCPermissions {
 
   /// Throws `permissionDenied` unless all of `wanted` (4 read, 2 write) is allowed.
   public func check(_ wanted: UInt32, _ who: Credentials) throws(Errno) {
-    if who.isSuperuser { return }
+    if who.has(.ipcOwner) { return }
     let bits =
       who.euid == owner || who.euid == creator
       ? mode >> 6 : who.isMember(of: group) || who.isMember(of: creatorGroup) ? mode >> 3 : mode
@@ -44,7 +44,7 @@ public struct IPCPermissions {
 
   /// Throws `notPermitted` unless the caller may change or remove the object.
   public func checkOwner(_ who: Credentials) throws(Errno) {
-    if !who.isSuperuser, who.euid != owner, who.euid != creator { throw .notPermitted }
+    if !who.has(.administrate), who.euid != owner, who.euid != creator { throw .notPermitted }
   }
 }
 

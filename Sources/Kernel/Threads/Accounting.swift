@@ -26,8 +26,45 @@ public struct ProcessorTime {
   }
 }
 
+/// What threads have used. SPEC: getrusage(2).
+public struct ResourceUse {
+  public var time = ProcessorTime()
+  /// Page faults that were resolved at once, and those that had to read.
+  public var minorFaults: UInt32 = 0
+  public var majorFaults: UInt32 = 0
+  /// Pages read for it, and pages that it made newer than the disk's.
+  public var pagesRead: UInt32 = 0
+  public var pagesDirtied: UInt32 = 0
+  /// Switches to other threads because it waited, and because it had to.
+  public var voluntarySwitches: UInt32 = 0
+  public var involuntarySwitches: UInt32 = 0
+  /// The most pages that a process had at once.
+  public var peakPages = 0
+  public init() {}
+
+  public static func + (a: Self, b: Self) -> Self {
+    var sum = a
+    sum.time += b.time
+    sum.minorFaults &+= b.minorFaults
+    sum.majorFaults &+= b.majorFaults
+    sum.pagesRead &+= b.pagesRead
+    sum.pagesDirtied &+= b.pagesDirtied
+    sum.voluntarySwitches &+= b.voluntarySwitches
+    sum.involuntarySwitches &+= b.involuntarySwitches
+    sum.peakPages = max(a.peakPages, b.peakPages)
+    return sum
+  }
+  public static func += (a: inout Self, b: Self) { a = a + b }
+}
+
 extension Scheduler {
-  /// What a thread has used: exact for the running one, up to its last interrupt by the scheduler for one on another CPU.
+  /// What a thread has used: its time is exact for the running one, up to its last interrupt by the scheduler on another CPU.
+  public static func use(of thread: Thread) -> ResourceUse {
+    var use = thread.counts
+    use.time = time(of: thread)
+    return use
+  }
+
   public static func time(of thread: Thread) -> ProcessorTime {
     // SAFETY: interrupts go back to what they were; a thread's numbers change under its queue's lock only.
     let flags = unsafe interrupts_save()

@@ -416,7 +416,7 @@ public enum Scheduler {
   private static func account(_ previous: Thread, _ next: Thread) {
     let now = previous.switchedIn
     next.switchedIn = now
-    next.switches &+= 1
+    if previous.state == .ready { previous.counts.involuntarySwitches &+= 1 } else { previous.counts.voluntarySwitches &+= 1 }
     switchCount.wrappingAdd(1, ordering: .relaxed)
     let queue = queue(next.cpu)
     if previous === queue.idle { Clock.tick(now) }

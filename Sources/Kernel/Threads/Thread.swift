@@ -74,7 +74,8 @@ public enum SchedulingPolicy: UInt32, Sendable {
   final var switchedIn: UInt64 = 0
   /// Ticks of the time stamp counter in user mode, up to the last switch.
   final var userTicks: UInt64 = 0
-  public internal(set) final var switches: UInt32 = 0
+  /// What it has used but for its time, which is in `runtime` and `userTicks`. Only the thread itself and its switches write it.
+  public final var counts = ResourceUse()
 
   /// Set by whoever wants an interruptible wait to end (a signal); cleared by the owner.
   public final let interruptRequested = Atomic<Bool>(false)

@@ -14,6 +14,8 @@ public protocol OpenFile: AnyObject {
   func poll(_ table: PollTable?) -> PollEvents
   func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32
   var isSeekable: Bool { get }
+  /// A device whose position means nothing: one can seek anywhere, and is at 0.
+  var ignoresPosition: Bool { get }
   /// The last descriptor is gone.
   func close(_ description: FileDescription)
 }
@@ -30,6 +32,7 @@ extension OpenFile {
     throw .inappropriateIOCTLForDevice
   }
   public var isSeekable: Bool { false }
+  public var ignoresPosition: Bool { false }
   public func close(_ description: FileDescription) {}
 }
 

@@ -43,8 +43,8 @@ public enum Names {
   /// Sticky directories: only the owner of file or directory removes. SPEC: POSIX.1-2024 unlink() EPERM.
   private static func checkSticky(_ directory: Inode, _ inode: Inode, _ who: Credentials) throws(Errno) {
     let (mode, owner) = directory.attributes.withLock { ($0.mode, $0.owner) }
-    if mode & Mode.sticky == 0 || who.euid == 0 || who.euid == owner { return }
-    if inode.attributes.withLock({ $0.owner }) != who.euid { throw .notPermitted }
+    if mode & Mode.sticky == 0 || who.owns(owner) { return }
+    if inode.attributes.withLock({ $0.owner }) != who.fsuid { throw .notPermitted }
   }
 
   /// Removes a name: a directory with `directory`, anything else without.

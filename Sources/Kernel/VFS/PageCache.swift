@@ -28,6 +28,7 @@ extension Inode {
       let frame = try newPage()
       do throws(Errno) {
         try fileSystem.readPage(self, index, into: frame)
+        if !fileSystem.livesInMemory { Thread.current.counts.pagesRead &+= 1 }
       } catch {
         fileSystem.memory?.give(1)
         Frames.release(frame)
@@ -74,7 +75,10 @@ extension Inode {
       let value = tree[index]
       if value != 0, value & Self.dirtyBit == 0 {
         tree.set(index, to: value | Self.dirtyBit)
-        if counts { WriteBack.dirtyCount.wrappingAdd(1, ordering: .relaxed) }
+        if counts {
+          WriteBack.dirtyCount.wrappingAdd(1, ordering: .relaxed)
+          Thread.current.counts.pagesDirtied &+= 1
+        }
       }
     }
     if counts { WriteBack.list(self) }
