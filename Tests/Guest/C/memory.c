@@ -58,3 +58,28 @@ CASE(mremap_refuses) {
   }
   p[0] = 1;
 }
+
+CASE(pages_in_another_order) {
+  int file = OK(open("/tmp/order", O_CREAT | O_TRUNC | O_RDWR, 0600));
+  for (int page = 0; page < 4; page++) {
+    char text[4096];
+    memset(text, 'a' + page, sizeof text);
+    EQUAL(write(file, text, sizeof text), 4096);
+  }
+  char *map = mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  CHECK(map != MAP_FAILED);
+  OK(remap_file_pages(map, 4096, 0, 3, 0));
+  OK(remap_file_pages(map + 3 * 4096, 4096, 0, 0, 0));
+  EQUAL(map[0], 'd');
+  EQUAL(map[4096], 'b');
+  EQUAL(map[3 * 4096], 'a');
+  map[0] = 'x';
+  char now;
+  EQUAL(pread(file, &now, 1, 3 * 4096), 1);
+  EQUAL(now, 'x');
+  FAILS(remap_file_pages(map, 4096, PROT_READ, 0, 0), EINVAL);
+  FAILS(remap_file_pages(map, 0, 0, 0, 0), EINVAL);
+  char *private = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+  FAILS(remap_file_pages(private, 4096, 0, 1, 0), EINVAL);
+  OK(unlink("/tmp/order"));
+}

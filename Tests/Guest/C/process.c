@@ -194,3 +194,42 @@ CASE(execve_with_threads) {
     EQUAL(reap(child), 7);
   }
 }
+
+// A number beyond the signals is none: it once brought the kernel down when the child ended.
+CASE(exit_signals) {
+  signal(SIGUSR1, SIG_IGN);
+  for (int number = 0; number < 256; number += 5) {
+    if (number == SIGSTOP || (number && number < 32 && number != SIGUSR1)) continue;
+    if (number > 31 && number <= 64) signal(number, SIG_IGN);
+    long child = OK(syscall(SYS_clone, number, 0, 0, 0, 0));
+    if (!child) _exit(3);
+    int status;
+    OK(waitpid(child, &status, __WALL));
+    EQUAL(status, 3 << 8);
+  }
+  FAILS(syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWPID | CLONE_SIGHAND, 0, 0, 0, 0), EINVAL);
+  FAILS(syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0), EINVAL);
+}
+
+static volatile int shared_word, shared_seen;
+static char shared_stack[65536] __attribute__((aligned(16)));
+static int change_shared(void *unused) {
+  (void)unused;
+  shared_word = 5;
+  while (!shared_seen) sched_yield();
+  return 9;
+}
+// Two processes in one memory, both running.
+CASE(processes_share_memory) {
+  pid_t child = OK(clone(change_shared, shared_stack + sizeof shared_stack, CLONE_VM | SIGCHLD, NULL));
+  CHECK(child != getpid());
+  while (shared_word != 5) sched_yield();
+  shared_seen = 1;
+  EQUAL(reap(child), 9);
+  shared_word = shared_seen = 0;
+  child = OK(clone(change_shared, shared_stack + sizeof shared_stack, CLONE_VM | SIGCHLD, NULL));
+  while (shared_word != 5) sched_yield();
+  OK(kill(child, SIGKILL));
+  EQUAL(reap(child), 128 + SIGKILL);
+  EQUAL(shared_word, 5);
+}

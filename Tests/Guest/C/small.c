@@ -124,3 +124,28 @@ CASE(clock_state) {
   });
   EQUAL(reap(child), 0);
 }
+
+CASE(devices_without_a_position) {
+  const char *names[] = {"/dev/null", "/dev/zero", "/dev/full"};
+  for (int i = 0; i < 3; i++) {
+    int file = OK(open(names[i], O_RDWR));
+    EQUAL(lseek64(file, 1ll << 40, SEEK_SET), 0);
+    EQUAL(lseek64(file, -5, SEEK_CUR), 0);
+    EQUAL(lseek64(file, 7, SEEK_END), 0);
+    close(file);
+  }
+}
+
+CASE(parts_of_files_are_synchronised) {
+  int file = OK(open("/root-file", O_CREAT | O_TRUNC | O_RDWR, 0600));
+  EQUAL(write(file, "some text", 9), 9);
+  OK(sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+  OK(sync_file_range(file, 1ll << 40, 5, SYNC_FILE_RANGE_WRITE));
+  FAILS(sync_file_range(file, -1, 5, SYNC_FILE_RANGE_WRITE), EINVAL);
+  FAILS(sync_file_range(file, 0, 5, 8), EINVAL);
+  FAILS(sync_file_range(-1, 0, 5, 0), EBADF);
+  int fds[2];
+  OK(pipe(fds));
+  FAILS(sync_file_range(fds[1], 0, 5, 0), ESPIPE);
+  OK(unlink("/root-file"));
+}

@@ -135,3 +135,32 @@ CASE(system_times) {
   CHECK(file && fscanf(file, "%lf %lf %lf %d/%d", &load[0], &load[1], &load[2], &running, &all) == 5);
   CHECK(running >= 1 && all >= running);
 }
+
+CASE(use_beyond_time) {
+  struct rusage before, after, children;
+  OK(getrusage(RUSAGE_SELF, &before));
+  CHECK(before.ru_maxrss > 0);
+  char *memory = mmap(NULL, 4 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  madvise(memory, 4 << 20, MADV_NOHUGEPAGE);
+  for (int page = 0; page < 1024; page++) memory[page * 4096] = 1;
+  for (int i = 0; i < 5; i++) pause_ms(1);
+  OK(getrusage(RUSAGE_SELF, &after));
+  long faults = after.ru_minflt - before.ru_minflt;
+  if (faults < 1024 || faults > 1100) FAIL("%ld faults", faults);
+  CHECK(after.ru_maxrss - before.ru_maxrss >= 4000);
+  CHECK(after.ru_nvcsw - before.ru_nvcsw >= 5);
+  OK(munmap(memory, 4 << 20));
+  OK(getrusage(RUSAGE_SELF, &before));
+  CHECK(before.ru_maxrss >= after.ru_maxrss);
+  pid_t child = CHILD(memory = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                      madvise(memory, 8 << 20, MADV_NOHUGEPAGE); for (int page = 0; page < 2048; page++) memory[page * 4096] = 1);
+  int status;
+  OK(wait4(child, &status, 0, &after));
+  CHECK(after.ru_minflt >= 2048);
+  CHECK(after.ru_maxrss >= 8000);
+  OK(getrusage(RUSAGE_CHILDREN, &children));
+  CHECK(children.ru_minflt >= 2048);
+  CHECK(children.ru_maxrss >= 8000);
+  FAILS(getrusage(5, &after), EINVAL);
+  FAILS(syscall(SYS_getrusage, RUSAGE_SELF, 4096), EFAULT);
+}
