@@ -262,9 +262,11 @@ extension Process {
       Panic.stop("process 1 ended with status \(status)")
     }
     // A parent that ignores SIGCHLD leaves no zombies. SPEC: POSIX.1-2024 _exit() consequences.
-    let ignoring = signal == 17 && parent.signals.withLock { state in
-      state.actions[17].handler == SignalAction.ignore || state.actions[17].flags & SignalAction.noChildWait != 0
-    }
+    let ignoring =
+      signal == 17
+      && parent.signals.withLock { state in
+        state.actions[17].handler == SignalAction.ignore || state.actions[17].flags & SignalAction.noChildWait != 0
+      }
     if ignoring { reap(by: parent, counted: false) }
     if (1...64).contains(signal) {  // clone takes any number
       var information = SignalInformation(Signal(signal), code: status & 0x7F != 0 ? 2 : 1)

@@ -11,16 +11,21 @@ extension Process {
   /// Whether a thread of this process has that id; the signal lock is not needed for a hint.
   func usesThreadID(_ id: Int32) -> Bool { signals.withLock { $0.threads.contains { $0.id == id } } }
 
-  /// Sends a signal to the process. Interrupt-safe; permission is the caller's business.
-  public func send(_ information: SignalInformation) { post(information, to: nil) }
-
-  /// Sends a signal to one thread.
-  public func send(_ information: SignalInformation, to task: Task) { post(information, to: task) }
-
-  private func post(_ information: SignalInformation, to target: Task?) {
+  /// Sends a signal to the process, or one thread of it. Interrupt-safe; permission is the caller's business.
+  /// False when as many are queued as may be. SPEC: getrlimit(2) RLIMIT_SIGPENDING.
+  @discardableResult public func send(_ information: SignalInformation, to target: Task? = nil) -> Bool {
     let signal = information.signal
+    // Timers queue one each, and have their limit where they are made.
+    let isLimited = signal.isRealTime && information.code != SignalInformation.timerCode
+    if isLimited, !Frames.hasUnreserved(16) { return false }
+    let limit = isLimited ? limits.withLock { $0[11].soft } : .max
+    return post(information, signal, to: target, limit: limit)
+  }
+
+  private func post(_ information: SignalInformation, _ signal: Signal, to target: Task?, limit: UInt64) -> Bool {
     var wakes: [Task] = []
     var resumed = false
+    var isLost = false
     signals.withLock { state in
       if signal == .resume || signal == .kill {
         if state.isStopped {
@@ -33,6 +38,10 @@ extension Process {
         state.pending.discard(.resume)
       }
       guard !state.ignores(signal, target) else { return }
+      if limit != .max, UInt64(state.queuedSignals) >= limit {
+        isLost = true
+        return
+      }
       if let target { target.pending.add(information) } else { state.pending.add(information) }
       for task in state.threads where target == nil || task === target {
         if task.blocked.contains(signal), signal != .kill { continue }
@@ -48,6 +57,7 @@ extension Process {
       ProcessTable.shared.withTree { tree.stopReport = 0xFFFF }
       notifyParentOfStop(code: 6)
     }
+    return !isLost
   }
 
   /// Tells the parent that this process stopped or went on.
@@ -65,6 +75,9 @@ extension Process {
 }
 
 extension Process.Signals {
+  /// How many wait for the process and its threads.
+  var queuedSignals: Int { threads.reduce(pending.count) { $0 + $1.pending.count } }
+
   /// Whether a signal has no effect, so that it need not be kept.
   func ignores(_ signal: Signal, _ target: Task?) -> Bool {
     if signal == .kill || signal == .stop { return false }

@@ -77,12 +77,12 @@ extension Call {
     information.sender = int(try UserMemory.read32(address &+ 12))
     information.senderUser = try UserMemory.read32(address &+ 16)
     information.value = try UserMemory.read32(address &+ 20)
-    guard let thread else {
-      target.send(information)
-      return 0
+    var found: Task?
+    if let thread {
+      found = target.thread(int(thread))
+      if found == nil { throw .noSuchProcess }
     }
-    guard let found = target.thread(int(thread)) else { throw .noSuchProcess }
-    target.send(information, to: found)
+    guard target.send(information, to: found) else { throw .wouldBlock }
     return 0
   }
 

@@ -368,7 +368,7 @@ public enum SyscallDispatcher {
       throw .noFunction
     // Waiting for their subsystem.
     case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
-      .initModule, .deleteModule, .quotactl, 
+      .initModule, .deleteModule, .quotactl,
       .pivotRoot, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
       .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
       .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,

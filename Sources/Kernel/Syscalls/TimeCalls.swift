@@ -95,7 +95,7 @@ extension Call {
     task.sleepDeadline = nil
     do throws(Errno) { try Sleep.until(deadline) } catch {
       if absolute { throw .restartIfNoHandler }
-      let left = deadline > Clock.monotonic ? deadline - Clock.monotonic : 0
+      let left = deadline - min(deadline, Clock.monotonic)
       if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
       // A stop and a continue without a handler must not cut the sleep short. SPEC: signal(7), restart_syscall(2).
       task.sleepDeadline = deadline

@@ -2,6 +2,8 @@
 #include "test.h"
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 
 // 100 processes, each of which makes and reaps children one after the other.
 LIMITED_CASE(fork_storm, 120) {
@@ -232,4 +234,40 @@ CASE(processes_share_memory) {
   OK(kill(child, SIGKILL));
   EQUAL(reap(child), 128 + SIGKILL);
   EQUAL(shared_word, 5);
+}
+
+// What is queued is limited, and comes out in order.
+CASE(queued_signals) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGRTMIN);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  struct rlimit limit;
+  OK(getrlimit(RLIMIT_SIGPENDING, &limit));
+  limit.rlim_cur = 300;
+  OK(setrlimit(RLIMIT_SIGPENDING, &limit));
+  int sent = 0;
+  while (!sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = sent})) sent++;
+  EQUAL(errno, EAGAIN);
+  if (sent < 200 || sent > 300) FAIL("%d queued", sent);
+  siginfo_t information;
+  for (int i = 0; i < sent; i++) {
+    EQUAL(sigwaitinfo(&set, &information), SIGRTMIN);
+    EQUAL(information.si_value.sival_int, i);
+  }
+  EQUAL(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 1}), 0);
+}
+
+// Interrupted close to its end, a sleep has nothing left: this once brought the kernel down.
+static volatile int alarms;
+static void on_alarm(int number) { alarms += number == SIGALRM; }
+CASE(sleeps_that_just_end) {
+  signal(SIGALRM, on_alarm);
+  for (int i = 0; i < 400; i++) {
+    struct itimerval timer = {{0, 0}, {0, 2000}};
+    OK(setitimer(ITIMER_REAL, &timer, NULL));
+    struct timespec time = {0, 2000000 - 100000 + i % 40 * 5000}, left = {5, 0};
+    if (nanosleep(&time, &left)) CHECK(left.tv_sec == 0 && left.tv_nsec < 2000000);
+  }
+  CHECK(alarms > 0);
 }

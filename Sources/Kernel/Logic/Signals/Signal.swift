@@ -69,7 +69,10 @@ public struct SignalInformation: Sendable {
 /// Pending signals: a set, and a queue for those that come with information. Standard signals are queued once.
 public struct PendingSignals: Sendable {
   public private(set) var set = SignalSet()
-  private var queue: [SignalInformation] = []
+  /// In pieces, so that no queue, however long, needs more than a page at once. Only the last one grows.
+  private var queue: [[SignalInformation]] = []
+  public private(set) var count = 0
+  private static var pieceSize: Int { 64 }
 
   public init() {}
 
@@ -77,30 +80,43 @@ public struct PendingSignals: Sendable {
   @discardableResult public mutating func add(_ information: SignalInformation) -> Bool {
     if set.contains(information.signal), !information.signal.isRealTime { return false }
     set.insert(information.signal)
-    queue.append(information)
+    if queue.last.map({ $0.count < Self.pieceSize }) != true { queue.append([]) }
+    queue[queue.count - 1].append(information)
+    count += 1
     return true
   }
 
   /// Takes the first deliverable signal out.
   public mutating func take(notIn blocked: SignalSet) -> SignalInformation? {
     guard let signal = set.subtracting(blocked).first else { return nil }
-    guard let index = queue.firstIndex(where: { $0.signal == signal }) else {
+    guard let (piece, index) = find(signal, from: 0) else {
       set.remove(signal)
       return SignalInformation(signal)
     }
-    let information = queue.remove(at: index)
-    if !queue.contains(where: { $0.signal == signal }) { set.remove(signal) }
+    let information = queue[piece].remove(at: index)
+    count -= 1
+    if !signal.isRealTime || find(signal, from: piece) == nil { set.remove(signal) }
+    if queue[piece].isEmpty { queue.remove(at: piece) }
     return information
+  }
+
+  private func find(_ signal: Signal, from first: Int) -> (piece: Int, index: Int)? {
+    for piece in first..<queue.count {
+      if let index = queue[piece].firstIndex(where: { $0.signal == signal }) { return (piece, index) }
+    }
+    return nil
   }
 
   /// Whether a timer's signal waits.
   public func containsTimer(_ id: Int32) -> Bool {
-    queue.contains { $0.code == SignalInformation.timerCode && $0.sender == id }
+    queue.contains { $0.contains { $0.code == SignalInformation.timerCode && $0.sender == id } }
   }
 
   public mutating func discard(_ signals: SignalSet) {
     if set.bits & signals.bits == 0 { return }
     set = set.subtracting(signals)
-    queue.removeAll { signals.contains($0.signal) }
+    for piece in queue.indices { queue[piece].removeAll { signals.contains($0.signal) } }
+    queue.removeAll { $0.isEmpty }
+    count = queue.reduce(0) { $0 + $1.count }
   }
 }
