@@ -42,7 +42,7 @@ enum RootImage {
   static func makeInitramfs(command: [String]?) throws -> URL {
     var tree = RootTree()
     tree.add(RootEntry(path: "/init", kind: .file(Paths.program("init")), mode: 0o755))
-    for folder in ["/dev", "/proc", "/root", "/tmp"] { tree.add(RootEntry(path: folder, kind: .directory, mode: 0o755)) }
+    for folder in ["/dev", "/proc", "/root", "/sys", "/tmp"] { tree.add(RootEntry(path: folder, kind: .directory, mode: 0o755)) }
     tree.add(RootEntry(path: "/bin/sh", kind: .file(Paths.program("sh")), mode: 0o755))
     if let command {
       // One word a NUL-terminated string: no quoting rules.

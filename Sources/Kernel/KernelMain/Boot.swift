@@ -70,6 +70,7 @@ enum Boot {
         ? try RootMount.mount(line, over: rootPath) : rootPath
       RootMount.attach("devtmpfs", at: "/dev", root: place)
       RootMount.attach("proc", at: "/proc", root: place)
+      if RootMount.exists("/sys", in: place) { RootMount.attach("sysfs", at: "/sys", root: place) }
       try Flusher.start()
       try FirstProcess.start(root: place, line)
     } catch { Panic.stop("boot failed: errno \(error.rawValue)") }
@@ -77,8 +78,10 @@ enum Boot {
 
   private static func registerFileSystems(_ devices: DevFS) {
     let proc = ProcFS()
+    let system = SysFS()
     let shared = devices.fileSystem
     FileSystemTypes.register(SimpleType("proc") { _ throws(Errno) in proc })
+    FileSystemTypes.register(SimpleType("sysfs") { _ throws(Errno) in system })
     FileSystemTypes.register(SimpleType("devtmpfs") { _ throws(Errno) in shared })
     FileSystemTypes.register(SimpleType("tmpfs") { options throws(Errno) in try TmpFS.mounted(options) })
     FileSystemTypes.register(Ext2Type())

@@ -67,7 +67,7 @@ struct Main {
   }
 
   private static func mountAll() {
-    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
+    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
     for (type, place) in mounts {
       guard (try? FileSystem.stat(place)) != nil else { continue }
       if let mounted = try? FileSystem.stat(place + "/self"), mounted.type == Mode.link { continue }
