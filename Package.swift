@@ -79,12 +79,13 @@ let bareKernel: [Target] = [
     "Syscalls",
     [
       "CMachine", "SystemABI", "Primitives", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "FileSystems", "Processes",
-      "EventFiles", "Sockets", "FileLocks", "SystemVIPC",
+      "EventFiles", "Sockets", "FileLocks", "SystemVIPC", "PosixQueues",
     ]),
   kernel(
     "Devices",
     ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("SystemVIPC", ["SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("PosixQueues", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
@@ -96,6 +97,7 @@ let bareKernel: [Target] = [
     dependencies: [
       "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
       "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
+      "PosixQueues",
     ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,
     linkerSettings: bareLink("kernel")),

@@ -17,6 +17,12 @@ public final class EventCounter: OpenFile {
     self.isSemaphore = isSemaphore
   }
 
+  /// Adds to the counter; what does not fit is lost.
+  public func add(_ value: UInt64) {
+    count.withLock { $0 = min($0 &+ value, .max - 1) }
+    changed.wake()
+  }
+
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     guard buffer.count >= 8 else { throw .invalidArgument }
     let value = try changed.wait(orFail: description.isNonBlocking, reason: "eventfd read") {

@@ -7,6 +7,7 @@ import FileSystems
 import Initramfs
 import Machine
 import Processes
+import PosixQueues
 import ProcFS
 import Primitives
 import Sync
@@ -81,6 +82,9 @@ enum Boot {
     let system = SysFS()
     let shared = devices.fileSystem
     FileSystemTypes.register(SimpleType("proc") { _ throws(Errno) in proc })
+    let queues = PosixQueueFS()
+    PosixQueues.start(queues)
+    FileSystemTypes.register(SimpleType("mqueue") { _ throws(Errno) in queues })
     FileSystemTypes.register(SimpleType("sysfs") { _ throws(Errno) in system })
     FileSystemTypes.register(SimpleType("devtmpfs") { _ throws(Errno) in shared })
     FileSystemTypes.register(SimpleType("tmpfs") { options throws(Errno) in try TmpFS.mounted(options) })

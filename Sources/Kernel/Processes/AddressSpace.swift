@@ -58,6 +58,8 @@ public final class AddressSpace {
   public var argumentRange: Range<UInt32> = 0..<0
   public var environmentRange: Range<UInt32> = 0..<0
   public var auxiliaryRange: Range<UInt32> = 0..<0
+  /// Those of io_setup: they belong to the memory that they read and write.
+  public let asyncContexts = SpinLock<[AsyncContext], LeafRank>([])
   static var lowest: UInt32 { 0x1_0000 }
 
   public init() throws(Errno) { table = try PageTable() }

@@ -133,6 +133,21 @@ public enum SyscallDispatcher {
     case .splice: try call.splice()
     case .tee: try call.tee()
     case .vmsplice: try call.vmsplice()
+    case .mqOpen: try call.mqOpen()
+    case .mqUnlink: try call.mqUnlink()
+    case .mqTimedsend: try call.mqSend(wide: false)
+    case .mqTimedsendTime64: try call.mqSend(wide: true)
+    case .mqTimedreceive: try call.mqReceive(wide: false)
+    case .mqTimedreceiveTime64: try call.mqReceive(wide: true)
+    case .mqNotify: try call.mqNotify()
+    case .mqGetsetattr: try call.mqGetsetattr()
+    case .ioSetup: try call.ioSetup()
+    case .ioDestroy: try call.ioDestroy()
+    case .ioSubmit: try call.ioSubmit()
+    case .ioGetevents: try call.ioGetevents(wide: false)
+    case .ioPgetevents: try call.ioPgetevents(wide: false)
+    case .ioPgeteventsTime64: try call.ioPgetevents(wide: true)
+    case .ioCancel: try call.ioCancel()
     case .syncFileRange: try call.syncFileRange()
     case .remapFilePages: try call.remapFilePages()
     case .preadv: try call.preadVector(write: false)
@@ -369,15 +384,13 @@ public enum SyscallDispatcher {
     // Waiting for their subsystem.
     case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
       .initModule, .deleteModule, .quotactl,
-      .pivotRoot, .ioSetup, .ioDestroy, .ioGetevents, .ioSubmit, .ioCancel,
-      .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .mqOpen, .mqUnlink, .mqTimedsend,
-      .mqTimedreceive, .mqNotify, .mqGetsetattr, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
+      .pivotRoot,
+      .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
       .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare,
       .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
-      .archPrctl, .ioPgetevents, .rseq, .ioPgeteventsTime64, .mqTimedsendTime64,
-      .mqTimedreceiveTime64, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
+      .archPrctl, .rseq, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
       .fsopen, .fsconfig, .fsmount, .fspick, .openat2, .processMadvise, .mountSetattr,
       .quotactlFd, .landlockCreateRuleset, .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease,
       .futexWaitv, .setMempolicyHomeNode:

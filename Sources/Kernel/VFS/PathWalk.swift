@@ -21,6 +21,12 @@ public struct ParentAndName {
   public var name: [UInt8]
   /// The path ended in a slash: it must name a directory.
   public var wantsDirectory: Bool
+
+  public init(parent: Path, name: [UInt8], wantsDirectory: Bool) {
+    self.parent = parent
+    self.name = name
+    self.wantsDirectory = wantsDirectory
+  }
 }
 
 /// Path resolution. SPEC: POSIX.1-2024 §4.16, Linux path_resolution(7).

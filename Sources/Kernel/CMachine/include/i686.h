@@ -170,7 +170,7 @@ INLINE UNSAFE void fpu_reset(void) {
     uint32_t mxcsr = 0x1f80;
     ASM("fninit; ldmxcsr %0" ::"m"(mxcsr));
 }
-INLINE UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s)); }
+INLINE UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s) : "memory"); }
 INLINE UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
 // The caller's frame, which must have one then: a backtrace starts there.
 INLINE UNSAFE uint32_t frame_address(void) { return (uint32_t)(uintptr_t)__builtin_frame_address(0); }
