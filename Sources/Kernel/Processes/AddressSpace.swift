@@ -212,6 +212,7 @@ public final class AddressSpace {
   // MARK: Mapping
 
   /// Adds an area; what was there is unmapped.
+  /// Maps an area in place of what was there.
   public func map(_ area: Area<MappedFile>) {
     state.withLock { state in
       remove(&state, area.range)
@@ -219,10 +220,30 @@ public final class AddressSpace {
     }
   }
 
-  /// Adds an area unless something is in its place.
-  func mapIfFree(_ area: Area<MappedFile>) {
+  /// Maps an area unless something is in its place: false then.
+  @discardableResult public func mapIfFree(_ area: Area<MappedFile>) -> Bool {
     state.withLock { state in
-      if !state.areas.overlaps(area.range) { state.areas.insert(area) }
+      if state.areas.overlaps(area.range) { return false }
+      state.areas.insert(area)
+      return true
+    }
+  }
+
+  /// Maps an area, of which only the size is known, at `hint` if that is free and else where there is room; where.
+  ///
+  /// To look for a place and to take it is one step: another thread looks at the same time.
+  public func mapSomewhere(_ area: Area<MappedFile>, size: UInt32, hint: UInt32 = 0) throws(Errno) -> UInt32 {
+    try state.withLock { state throws(Errno) in
+      var area = area
+      if hint >= Self.lowest, UInt64(hint) + UInt64(size) <= 0xBFF0_0000, !state.areas.overlaps(hint..<(hint + size)) {
+        area.start = hint
+      } else {
+        guard let gap = state.areas.findGap(size: size, below: state.mmapTop, above: Self.lowest) else { throw .noMemory }
+        area.start = gap
+      }
+      area.end = area.start + size
+      state.areas.insert(area)
+      return area.start
     }
   }
 
@@ -232,7 +253,7 @@ public final class AddressSpace {
 
   public func unmap(_ range: Range<UInt32>) { state.withLock { remove(&$0, range) } }
 
-  /// A free place for `size` bytes, top down.
+  /// A free place for `size` bytes, top down, for whoever has the space for itself.
   public func findGap(size: UInt32) throws(Errno) -> UInt32 {
     guard let address = state.withLock({ $0.areas.findGap(size: size, below: $0.mmapTop, above: Self.lowest) }) else {
       throw .noMemory

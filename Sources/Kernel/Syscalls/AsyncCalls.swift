@@ -34,8 +34,8 @@ extension Call {
     let space = try currentSpace()
     let used = space.asyncContexts.withLock { $0.reduce(0) { $0 + $1.capacity } }
     guard used + Int(a) <= Int(Self.greatestCapacity) else { throw .wouldBlock }
-    let start = try space.findGap(size: 4096)
-    space.map(Area(start: start, end: start + 4096, readable: true, writable: true, executable: false, shared: false))
+    let start = try space.mapSomewhere(
+      Area(start: 0, end: 4096, readable: true, writable: true, executable: false, shared: false), size: 4096)
     let context = AsyncContext(id: start, capacity: Int(a))
     space.asyncContexts.withLock { $0.append(context) }
     do throws(Errno) { try UserMemory.write32(start, to: b) } catch {

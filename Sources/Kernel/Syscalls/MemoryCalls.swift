@@ -39,35 +39,23 @@ extension Call {
     } else if shared {
       backing = try SharedMemory.make(size: UInt64(size))
     }
+    var area = Area(
+      start: 0, end: size, readable: protection & 1 != 0, writable: protection & 2 != 0, executable: protection & 4 != 0,
+      shared: shared, kind: flags & 0x100 != 0 ? .stack : .ordinary, backing: backing, pageOffset: flags & 0x20 == 0 ? page : 0)
     let start: UInt32
     if flags & 0x10_0010 != 0 {  // MAP_FIXED, MAP_FIXED_NOREPLACE
       guard address & 0xFFF == 0 else { throw .invalidArgument }
       guard address >= 0x1000, UInt64(address) + UInt64(size) <= 0xBFFF_F000 else { throw .noMemory }
-      if flags & 0x10_0000 != 0, space.state.withLock({ $0.areas.overlaps(address..<(address + size)) }) {
-        throw .fileExists
-      }
+      (area.start, area.end) = (address, address + size)
+      if flags & 0x10_0000 == 0 { space.map(area) } else if !space.mapIfFree(area) { throw .fileExists }
       start = address
     } else {
-      start = try place(space, hint: address & ~0xFFF, size: size)
+      start = try space.mapSomewhere(area, size: size, hint: address & ~0xFFF)
     }
-    space.map(
-      Area(
-        start: start, end: start + size, readable: protection & 1 != 0, writable: protection & 2 != 0,
-        executable: protection & 4 != 0, shared: shared, kind: flags & 0x100 != 0 ? .stack : .ordinary, backing: backing,
-        pageOffset: flags & 0x20 == 0 ? page : 0))
     if flags & 0x8000 != 0 || space.state.withLock({ $0.populatesNewAreas }), protection & 3 != 0 {
       populate(space, start, size, write: protection & 2 != 0)
     }
     return start
-  }
-
-  private func place(_ space: AddressSpace, hint: UInt32, size: UInt32) throws(Errno) -> UInt32 {
-    if hint >= 0x1_0000, UInt64(hint) + UInt64(size) <= 0xBFF0_0000,
-      !space.state.withLock({ $0.areas.overlaps(hint..<(hint + size)) })
-    {
-      return hint
-    }
-    return try space.findGap(size: size)
   }
 
   func populate(_ space: AddressSpace, _ start: UInt32, _ size: UInt32, write: Bool) {
@@ -127,14 +115,11 @@ extension Call {
     }
     if UInt64(a) + UInt64(newSize) <= 0xBFF0_0000 {
       let grown = (a + oldSize)..<(a + newSize)
-      if !space.state.withLock({ $0.areas.overlaps(grown) }) {
-        var more = area
-        more.start = grown.lowerBound
-        more.end = grown.upperBound
-        more.pageOffset = area.page(of: a) &+ oldSize >> 12
-        space.map(more)
-        return a
-      }
+      var more = area
+      more.start = grown.lowerBound
+      more.end = grown.upperBound
+      more.pageOffset = area.page(of: a) &+ oldSize >> 12
+      if space.mapIfFree(more) { return a }
     }
     guard d & 1 != 0 else { throw .noMemory }
     return try space.move(a..<(a + oldSize), area, newSize: newSize, to: nil)

@@ -70,17 +70,16 @@ extension Call {
     guard let space = process.space, let size = segment.size.pageUp else { throw .noMemory }
     var start = flags & 0o20000 != 0 ? address & ~0xFFF : address
     guard start & 0xFFF == 0 else { throw .invalidArgument }
+    var area = Area(
+      start: 0, end: size, readable: true, writable: writable, executable: flags & 0o100000 != 0, shared: true,
+      backing: MappedFile(segment.inode, path: nil, reachesFile: writable))
     if start == 0 {
-      start = try space.findGap(size: size)
+      start = try space.mapSomewhere(area, size: size)
     } else {
       guard UInt64(start) + UInt64(size) <= 0xBFFF_0000 else { throw .invalidArgument }
-      let wanted = start
-      if flags & 0o40000 == 0, space.state.withLock({ $0.areas.overlaps(wanted..<(wanted + size)) }) { throw .invalidArgument }
+      (area.start, area.end) = (start, start + size)
+      if flags & 0o40000 != 0 { space.map(area) } else if !space.mapIfFree(area) { throw .invalidArgument }
     }
-    space.map(
-      Area(
-        start: start, end: start + size, readable: true, writable: writable, executable: flags & 0o100000 != 0, shared: true,
-        backing: MappedFile(segment.inode, path: nil, reachesFile: writable)))
     let id = process.id
     segment.state.withLock {
       $0.attachTime = Clock.realtime

@@ -1,5 +1,7 @@
 // mremap(2): shrinks, grows in place, moves, and refuses what makes no sense.
 #include "test.h"
+#include <pthread.h>
+#include <sched.h>
 
 static char *map(size_t size) {
   char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -82,4 +84,23 @@ CASE(pages_in_another_order) {
   char *private = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
   FAILS(remap_file_pages(private, 4096, 0, 1, 0), EINVAL);
   OK(unlink("/tmp/order"));
+}
+
+// Threads that map at the same time each get a place of their own: two once got the same.
+static void *mapper(void *mark) {
+  for (int i = 0; i < (torture() ? 40000 : 4000); i++) {
+    char *memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    if (memory[0] || memory[4096]) FAIL("somebody else's memory");
+    memory[0] = memory[4096] = (char)(long)mark;
+    if (i % 7 == 0) sched_yield();
+    if (memory[0] != (char)(long)mark || memory[4096] != (char)(long)mark) FAIL("somebody wrote here");
+    OK(munmap(memory, 8192));
+  }
+  return NULL;
+}
+LIMITED_CASE(threads_map_at_once, 60) {
+  pthread_t threads[4];
+  for (long i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, mapper, (void *)(i + 1)));
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
