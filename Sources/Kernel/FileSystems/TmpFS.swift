@@ -124,17 +124,17 @@ public final class TmpFS: FileSystem {
     inode.attributes.withLock { $0.links += 1 }
   }
 
-  private func removeEntry(_ name: [UInt8], from directory: Inode) throws(Errno) {
+  private func removeEntry(_ name: [UInt8], from directory: Inode, deleting: Bool) throws(Errno) {
     let content = try self.directory(directory)
     guard let index = content.entries.firstIndex(where: { $0.name == name }) else { throw .noSuchFileOrDirectory }
     let inode = content.entries.remove(at: index).inode
     if inode.isDirectory { directory.attributes.withLock { $0.links -= 1 } }
+    if deleting { inode.attributes.withLock { $0.links -= inode.isDirectory ? 2 : 1 } }
     inode.removeUser()
   }
 
   public func unlink(_ name: [UInt8], _ inode: Inode, in directory: Inode) throws(Errno) {
-    inode.attributes.withLock { $0.links -= inode.isDirectory ? 2 : 1 }
-    try removeEntry(name, from: directory)
+    try removeEntry(name, from: directory, deleting: true)
   }
 
   public func isEmpty(_ directory: Inode) throws(Errno) -> Bool { try self.directory(directory).entries.isEmpty }
@@ -145,7 +145,7 @@ public final class TmpFS: FileSystem {
   ) throws(Errno) {
     if let replaced { try unlink(newName, replaced, in: newDirectory) }
     try add(newName, inode, to: newDirectory)
-    try removeEntry(name, from: directory)
+    try removeEntry(name, from: directory, deleting: false)
     if inode.isDirectory { try self.directory(inode).parent = newDirectory.number }
   }
 

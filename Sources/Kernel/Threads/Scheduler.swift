@@ -564,10 +564,17 @@ open class KernelTimer: TimerNode {
   /// Runs with interrupts off on the CPU that started the timer.
   open func fire() {}
 
+  /// One start at a time: a timer that fires on one CPU may start itself again while somebody sets it on another.
+  private final let starting = RawSpinLock()
+
   /// Fires once at `deadline` (nanoseconds since boot), instead of any earlier start.
   public final func start(at deadline: UInt64) {
+    let flags = unsafe interrupts_save()
+    starting.acquire()
     Scheduler.remove(self)
     Scheduler.add(self, deadline: deadline)
+    starting.release()
+    unsafe interrupts_restore(flags)
   }
   /// Nanoseconds until it fires; 0 when it is not running.
   public final var remaining: UInt64 {

@@ -46,6 +46,13 @@ public final class Dentry {
   }
 
   public var inode: Inode? { links.withLock { $0.inode } }
+  /// The inode as its user: another thread that takes the last name away does not delete the file before `removeUser`.
+  func useInode() -> Inode? {
+    links.withLock { links in
+      links.inode?.addUser()
+      return links.inode
+    }
+  }
   public var parent: Dentry? { links.withLock { $0.parent } }
 
   static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 {

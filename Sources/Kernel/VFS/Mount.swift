@@ -57,6 +57,11 @@ public struct Path {
     dentry.pins.wrappingSubtract(1, ordering: .releasing)
     mount.pins.wrappingSubtract(1, ordering: .releasing)
   }
+  /// As `inode`, for whoever goes on to use a file that somebody may be removing: with a use of it, to be ended by `removeUser`.
+  public func useInode() throws(Errno) -> Inode {
+    guard let inode = dentry.useInode() else { throw .noSuchFileOrDirectory }
+    return inode
+  }
   public func inode() throws(Errno) -> Inode {
     guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
     return inode

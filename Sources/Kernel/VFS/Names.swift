@@ -28,13 +28,13 @@ public enum Names {
     try checkName(place.name)
     let parent = place.parent
     let directory = try parent.inode()
-    let dentry = try PathWalk.lookup(parent.dentry, directory, place.name, 0..<place.name.count)
-    if dentry.inode != nil { throw .fileExists }
-    _ = try writable(parent, who)
-    try directory.mutex.withLock { _ throws(Errno) in
+    let dentry = try directory.mutex.withLock { _ throws(Errno) in
+      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
       if dentry.inode != nil { throw .fileExists }
+      _ = try writable(parent, who)
       if directory.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       dentry.set(inode: try make(directory))
+      return dentry
     }
     directory.touch(modification: true)
     return Path(mount: parent.mount, dentry: dentry)
@@ -54,12 +54,11 @@ public enum Names {
     if place.name.isEmpty { throw wantsDirectory ? .resourceBusy : .isDirectory }
     let parent = place.parent
     let directory = try parent.inode()
-    let dentry = try PathWalk.lookup(parent.dentry, directory, place.name, 0..<place.name.count)
-    guard dentry.inode != nil else { throw .noSuchFileOrDirectory }
-    _ = try writable(parent, who)
-    if dentry.isMountPoint.load(ordering: .acquiring) { throw .resourceBusy }
-    try directory.mutex.withLock { _ throws(Errno) in
+    let dentry = try directory.mutex.withLock { _ throws(Errno) in
+      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
       guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
+      _ = try writable(parent, who)
+      if dentry.isMountPoint.load(ordering: .acquiring) { throw .resourceBusy }
       try checkSticky(directory, inode, who)
       if wantsDirectory {
         guard inode.isDirectory else { throw .notDirectory }
@@ -72,16 +71,20 @@ public enum Names {
       inode.touch(modification: false)
       parent.dentry.remove(dentry)
       dentry.set(inode: nil)
+      return dentry
     }
     if wantsDirectory { dentry.forgetChildren() }
     directory.touch(modification: true)
   }
 
   public static func link(_ source: Path, to place: ParentAndName, _ who: Credentials) throws(Errno) {
-    let inode = try source.inode()
+    let inode = try source.useInode()
+    defer { inode.removeUser() }
     if inode.isDirectory { throw .notPermitted }
     if source.mount !== place.parent.mount { throw .improperLink }
     _ = try create(place, who) { directory throws(Errno) in
+      // Its last name is gone: what is left of it ends with its users.
+      if inode.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       try inode.fileSystem.link(inode, place.name, in: directory)
       return inode
     }
@@ -94,19 +97,19 @@ public enum Names {
     try renameLock.value.withLock { _ throws(Errno) in
       let oldDirectory = try writable(from.parent, who)
       let newDirectory = try writable(to.parent, who)
-      let moved = try PathWalk.lookup(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
-      guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
-      let target = try PathWalk.lookup(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
-      if noReplace, target.inode != nil { throw .fileExists }
-      if !inode.isDirectory, from.wantsDirectory || to.wantsDirectory { throw .notDirectory }
-      if target === moved || target.inode === inode { return }
-      if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
-        throw .resourceBusy
-      }
-      try checkSticky(oldDirectory, inode, who)
-      if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
-      if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
       try lockBoth(oldDirectory, newDirectory) { () throws(Errno) in
+        let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
+        guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
+        let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
+        if noReplace, target.inode != nil { throw .fileExists }
+        if !inode.isDirectory, from.wantsDirectory || to.wantsDirectory { throw .notDirectory }
+        if target === moved || target.inode === inode { return }
+        if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
+          throw .resourceBusy
+        }
+        try checkSticky(oldDirectory, inode, who)
+        if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
+        if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
         try renameLocked(from, to, moved, target, oldDirectory, newDirectory)
       }
     }

@@ -86,7 +86,8 @@ final class PathFile: OpenFile {}
 extension FileDescription {
   /// Opens what is at `path`. Permissions were checked. May sleep (a FIFO waits for its other end).
   public static func open(_ path: Path, flags: UInt32) throws(Errno) -> FileDescription {
-    let inode = try path.inode()
+    let inode = try path.useInode()
+    defer { inode.removeUser() }
     let kept = flags & ~(OpenFlags.create | OpenFlags.exclusive | OpenFlags.truncate | OpenFlags.noControllingTerminal)
     if flags & OpenFlags.path != 0 {
       return FileDescription(PathFile(), path: path, inode: inode, flags: kept)

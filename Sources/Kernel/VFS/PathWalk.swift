@@ -129,17 +129,21 @@ public struct PathWalk {
   /// The dentry of a name, made if need be; negative when the file system has no such name.
   static func lookup(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
     if let child = parent.child(path.span, range) { return child }
-    return try directory.mutex.withLock { _ throws(Errno) in
-      if let child = parent.child(path.span, range) { return child }
-      let name = Array(path[range])
-      var inode: Inode?
-      do throws(Errno) { inode = try directory.fileSystem.lookup(name, in: directory) } catch {
-        if error != .noSuchFileOrDirectory { throw error }
-      }
-      let child = Dentry(name: name, parent: parent, inode: inode)
-      if directory.fileSystem.cachesNames { parent.insert(child) }
-      return child
+    return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, path, range) }
+  }
+
+  /// As `lookup`, for who holds the directory's mutex and is about to change what it finds. A dentry from before that may be
+  /// gone from the cache by now, and another have its place.
+  static func lookupLocked(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
+    if let child = parent.child(path.span, range) { return child }
+    let name = Array(path[range])
+    var inode: Inode?
+    do throws(Errno) { inode = try directory.fileSystem.lookup(name, in: directory) } catch {
+      if error != .noSuchFileOrDirectory { throw error }
     }
+    let child = Dentry(name: name, parent: parent, inode: inode)
+    if directory.fileSystem.cachesNames { parent.insert(child) }
+    return child
   }
 }
 

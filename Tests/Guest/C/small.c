@@ -149,3 +149,40 @@ CASE(parts_of_files_are_synchronised) {
   FAILS(sync_file_range(fds[1], 0, 5, 0), ESPIPE);
   OK(unlink("/root-file"));
 }
+
+// Processes make, rename and remove the same names while the cache of names is emptied under them. One removed a file that was
+// gone already, through a name that the cache had forgotten.
+static void churn(const char *folder, int number) {
+  char names[3][64], link_name[64];
+  for (int i = 0; i < 3; i++) snprintf(names[i], sizeof names[i], "%s/name%d", folder, i);
+  snprintf(link_name, sizeof link_name, "%s/link%d", folder, number);
+  for (int i = 0; i < (torture() ? 6000 : 600); i++) {
+    int file = open(names[i % 3], O_CREAT | O_RDWR, 0600);
+    if (file >= 0) close(file);
+    if (!link(names[i % 3], link_name)) OK(unlink(link_name));
+    rename(names[i % 3], names[(i + 1) % 3]);
+    unlink(names[(i + number) % 3]);
+    if (i % 10 == 0) {
+      int drop = open("/proc/sys/vm/drop_caches", O_WRONLY);
+      if (drop >= 0) {
+        if (write(drop, "2", 1) != 1) FAIL("drop");
+        close(drop);
+      }
+    }
+  }
+}
+LIMITED_CASE(names_change_under_a_dropped_cache, 60) {
+  const char *folders[] = {"/tmp/churn", "/churn"};
+  for (int i = 0; i < 2; i++) {
+    OK(mkdir(folders[i], 0700));
+    pid_t children[4];
+    for (int n = 0; n < 4; n++) children[n] = CHILD(churn(folders[i], n));
+    for (int n = 0; n < 4; n++) EQUAL(reap(children[n]), 0);
+    for (int n = 0; n < 3; n++) {
+      char name[64];
+      snprintf(name, sizeof name, "%s/name%d", folders[i], n);
+      unlink(name);
+    }
+    OK(rmdir(folders[i]));
+  }
+}

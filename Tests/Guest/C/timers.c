@@ -1,5 +1,6 @@
 // POSIX timers, scheduling, queued signals, credentials.
 #include "test.h"
+#include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -130,4 +131,21 @@ CASE(parent_death_and_privileges) {
   OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   EQUAL(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
   FAILS(prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0), EINVAL);
+}
+
+// One timer, set by several threads while it fires: two starts at once brought the kernel down.
+static timer_t common_timer;
+static void *setter(void *unused) {
+  struct itimerspec soon = {{0, 30000}, {0, 30000}}, never = {{0, 0}, {0, 0}};
+  for (int i = 0; i < (torture() ? 30000 : 3000); i++) OK(timer_settime(common_timer, 0, i % 5 == 0 ? &never : &soon, NULL));
+  return unused;
+}
+CASE(set_by_threads) {
+  signal(SIGRTMIN + 3, SIG_IGN);
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 3};
+  OK(timer_create(CLOCK_MONOTONIC, &event, &common_timer));
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, setter, NULL));
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  OK(timer_delete(common_timer));
 }
