@@ -67,9 +67,9 @@ public final class PosixTimer: KernelTimer {
     information.sender = id
     information.value = value
     if let target {
-      if let thread = owner.thread(target) { owner.send(information, to: thread) }
+      if let thread = owner.thread(target) { owner.send(information, to: thread, isTimer: true) }
     } else {
-      owner.send(information)
+      owner.send(information, isTimer: true)
     }
   }
 

@@ -13,10 +13,11 @@ extension Process {
 
   /// Sends a signal to the process, or one thread of it. Interrupt-safe; permission is the caller's business.
   /// False when as many are queued as may be. SPEC: getrlimit(2) RLIMIT_SIGPENDING.
-  @discardableResult public func send(_ information: SignalInformation, to target: Task? = nil) -> Bool {
+  ///
+  /// `isTimer`: of timers each queues one, and how many there are has its own limit. The code does not tell: programs may write it.
+  @discardableResult public func send(_ information: SignalInformation, to target: Task? = nil, isTimer: Bool = false) -> Bool {
     let signal = information.signal
-    // Timers queue one each, and have their limit where they are made.
-    let isLimited = signal.isRealTime && information.code != SignalInformation.timerCode
+    let isLimited = signal.isRealTime && !isTimer
     if isLimited, !Frames.hasUnreserved(16) { return false }
     let limit = isLimited ? limits.withLock { $0[11].soft } : .max
     return post(information, signal, to: target, limit: limit)
