@@ -1,9 +1,9 @@
 import CMachine
 import Sync
 
-/// Exceptions and interrupts arrive here from traps.S, with interrupts off.
+/// Exceptions and interrupts arrive here from traps.S, with interrupts off. Answers the frame to return by.
 @c(trap_dispatch)
-public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) {
+public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) -> UnsafeMutablePointer<trap_frame> {
   // SAFETY: `frame` is the stub's frame on this CPU's current kernel stack.
   let vector = unsafe frame.pointee.vector
   let fromUser = unsafe frame.pointee.cs & 3 == 3
@@ -21,7 +21,14 @@ public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) {
   } else if fromUser {
     unsafe interrupts_enable()
     unsafe user_exception(frame)
-  } else if !(unsafe repairReturn(frame)) {
+  } else if let user = unsafe frameOfFailedReturn(frame) {
+    // SAFETY: the way out is entered anew, as by an exception in the program.
+    unsafe user_time_stop()
+    unsafe interrupts_enable()
+    unsafe user_exception(user)
+    unsafe return_to_user(user)
+    return unsafe user
+  } else if !(unsafe repairSelector(frame)) {
     unsafe Panic.exception(frame)
   }
   if fromUser {
@@ -29,6 +36,7 @@ public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) {
   } else if percpu_need_resched() != 0, preempt_count() == 0, unsafe frame.pointee.eflags & 0x200 != 0 {
     unsafe preempt_schedule()
   }
+  return unsafe frame
 }
 
 /// A page fault: the process layer resolves it, or the access fails with EFAULT or a signal.
@@ -53,25 +61,36 @@ private func pageFault(_ frame: UnsafeMutablePointer<trap_frame>, fromUser: Bool
     unsafe frame.pointee.eip = symbolAddress(&user_access_fault)
     return
   }
-  if unsafe repairReturn(frame) { return }
   unsafe Panic.exception(frame)
 }
 
-/// A selector that does not load on the way out to user mode is replaced, and the return tried again.
-private func repairReturn(_ frame: UnsafeMutablePointer<trap_frame>) -> Bool {
+/// A segment register that does not load on the way out to user mode becomes null, and the return is tried again.
+private func repairSelector(_ frame: UnsafeMutablePointer<trap_frame>) -> Bool {
   let eip = unsafe frame.pointee.eip
-  guard unsafe eip >= symbolAddress(&return_fault_start), unsafe eip < symbolAddress(&return_fault_end) else { return false }
-  // SAFETY: the fault came from trap_return, whose stack holds ds, es, fs and the iret frame above
-  // the interrupted stack pointer; which of them is left depends on how far it got, so all the rest of
-  // the words up to the stack's top are examined as selectors in their known places from the top.
+  guard unsafe eip >= symbolAddress(&return_fault_start), unsafe eip < symbolAddress(&return_fault_iret) else { return false }
+  // SAFETY: the fault left the stack pointer at the selector: there a trap from user mode has the user's stack pointer.
+  unsafe frame.pointee.esp = 0
+  return true
+}
+
+/// The user's frame, whole again, after an IRET that faulted: its code or stack segment or its instruction pointer is
+/// none that a program can have. The program gets a signal for it, as on Linux.
+private func frameOfFailedReturn(_ frame: UnsafeMutablePointer<trap_frame>) -> UnsafeMutablePointer<trap_frame>? {
+  guard unsafe frame.pointee.eip == symbolAddress(&return_fault_iret) else { return nil }
+  // SAFETY: trap_return had popped all but five words of the user's frame, which ends at the stack's top. The fault's own
+  // frame lies across the rest and has the registers in it: they are taken before the rest is written.
+  let registers = unsafe frame.pointee
   let top = unsafe cpuBlock(Int(percpu_id())).pointee.tss.esp0
   let user = unsafe UnsafeMutablePointer<trap_frame>(bitPattern: UInt(top) - UInt(MemoryLayout<trap_frame>.size))!
-  unsafe user.pointee.ds = UInt32(USER_DS)
-  unsafe user.pointee.es = UInt32(USER_DS)
-  unsafe user.pointee.fs = 0
-  unsafe user.pointee.cs = UInt32(USER_CS)
-  unsafe user.pointee.ss = UInt32(USER_DS)
-  return true
+  var whole = registers
+  unsafe whole.eip = user.pointee.eip
+  unsafe whole.cs = user.pointee.cs
+  unsafe whole.eflags = user.pointee.eflags
+  unsafe whole.esp = user.pointee.esp
+  unsafe whole.ss = user.pointee.ss
+  whole.vector = UserFrame.failedReturn
+  unsafe user.pointee = whole
+  return unsafe user
 }
 
 /// The end of user addresses.

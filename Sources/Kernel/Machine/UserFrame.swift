@@ -38,6 +38,8 @@ import CMachine
     get { unsafe pointer.pointee.error }
     nonmutating set { unsafe pointer.pointee.error = newValue }
   }
+  /// The vector of a frame that IRET did not take; Linux's X86_TRAP_IRET.
+  public static let failedReturn: UInt32 = 32
   @inlinable public var vector: UInt32 { unsafe pointer.pointee.vector }
   @inlinable public var errorCode: UInt32 { unsafe pointer.pointee.error }
 }

@@ -88,6 +88,7 @@ public enum Faults {
       case 16, 19: (.floatingPoint, 7)
       case 11, 12: (.bus, 128)
       case 17: (.bus, 1)
+      case UserFrame.failedReturn: (.illegal, 8)
       default: (.segmentation, 128)
       }
     post(signal, code: code, frame.eip, task, frame.errorCode, vector: frame.vector)

@@ -15,6 +15,11 @@
     movl %eax, %es
     movl $PERCPU_SELECTOR, %eax
     movl %eax, %fs
+    testl $0x44000, 60(%esp)    // NT, which SYSENTER leaves set: IRET would switch tasks. AC, which opens SMAP
+    jz 9f
+    pushl $2
+    popfl
+9:
 .endm
 
 // What has passed since the way out to user mode is user time (user_time_stop in i686.h); then the thread is inside a
@@ -75,11 +80,10 @@ trap_common:
     SAVE
     pushl %esp
     call trap_dispatch
-    addl $4, %esp
+    movl %eax, %esp
 
-// A user register frame may hold selectors that no longer load; the fault is repaired by
-// the trap handler, which recognises these addresses.
-.globl trap_return, return_fault_start, return_fault_end
+// A user register frame may hold selectors that do not load: see Traps.swift, which knows these addresses.
+.globl trap_return, return_fault_start, return_fault_iret
 trap_return:
     popal
 return_fault_start:
@@ -87,8 +91,8 @@ return_fault_start:
     popl %es
     popl %fs
     addl $8, %esp
+return_fault_iret:
     iretl
-return_fault_end:
 
 .globl int80_entry
 int80_entry:

@@ -87,7 +87,7 @@ extern struct symbol vdso_image SHARED, vdso_image_end SHARED, vdso_vsyscall SHA
 extern struct symbol vdso_sigreturn SHARED, vdso_rt_sigreturn SHARED;
 extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
 extern struct symbol user_access_start SHARED, user_access_end SHARED, user_access_fault SHARED;
-extern struct symbol return_fault_start SHARED, return_fault_end SHARED;
+extern struct symbol return_fault_start SHARED, return_fault_iret SHARED;
 extern struct symbol boot_arena SHARED, ap_entry SHARED;
 extern struct symbol boot_pd SHARED, boot_pdpt SHARED;
 extern uint8_t machine_smap SHARED;
