@@ -79,10 +79,40 @@ public enum Heap {
     let offset = unsafe Int(entry.pointee.references) - 1
     let object = unsafe page + offset
     unsafe entry.pointee.references = object.load(as: UInt32.self)
+    #if CHECKED
+      unsafe checkFree(object, index)
+    #endif
     unsafe entry.pointee.inUse += 1
     if unsafe entry.pointee.references == 0 { unsafe unlink(entry, index) }
     return unsafe object
   }
+
+  #if CHECKED
+    // SAFETY: a free object is the heap's, under its lock; its first word is the free list's.
+    private static let freePattern: UInt32 = 0x5A5A_5A5A
+
+    private static func markFree(_ object: UnsafeMutableRawPointer, _ index: Int) {
+      for offset in stride(from: 4, to: Int(smallest) << index, by: 4) {
+        unsafe object.storeBytes(of: freePattern, toByteOffset: offset, as: UInt32.self)
+      }
+    }
+
+    private static func freeWords(_ object: UnsafeMutableRawPointer, _ index: Int) -> Bool {
+      for offset in stride(from: 4, to: Int(smallest) << index, by: 4)
+      where unsafe object.load(fromByteOffset: offset, as: UInt32.self) != freePattern { return false }
+      return true
+    }
+
+    private static func checkFree(_ object: UnsafeMutableRawPointer, _ index: Int) {
+      if unsafe freeWords(object, index) { return }
+      let address = UInt32(truncatingIfNeeded: UInt(bitPattern: object))
+      var text = "heap: the object of \(Int(smallest) << index) bytes at \(hex(address)) was written after it was freed:"
+      for offset in stride(from: 0, to: min(Int(smallest) << index, 64), by: 4) {
+        text += " " + hex(unsafe object.load(fromByteOffset: offset, as: UInt32.self))
+      }
+      Panic.stop(text)
+    }
+  #endif
 
   private static func makeSlab(_ frame: Frame, _ index: Int) {
     let size = Int(smallest) << index
@@ -95,6 +125,9 @@ public enum Heap {
     while offset < pageSize {
       let next = offset + size
       unsafe frame.pointer.storeBytes(of: next < pageSize ? UInt32(next + 1) : 0, toByteOffset: offset, as: UInt32.self)
+      #if CHECKED
+        unsafe markFree(frame.pointer + offset, index)
+      #endif
       offset = next
     }
     unsafe link(entry, frame.number, index)
@@ -131,6 +164,10 @@ public enum Heap {
     lock.acquire()
     let index = unsafe Int(entry.pointee.order)
     let first = unsafe entry.pointee.references
+    #if CHECKED
+      if unsafe freeWords(pointer, index) { Panic.stop("heap: the object at \(hex(address)) is freed twice") }
+      unsafe markFree(pointer, index)
+    #endif
     unsafe pointer.storeBytes(of: first, as: UInt32.self)
     unsafe entry.pointee.references = (address & 0xFFF) + 1
     unsafe entry.pointee.inUse -= 1

@@ -17,6 +17,11 @@ public enum Panic {
     let name = vector < 16 ? names[vector].description : "exception"
     var text = "\(name) in the kernel, error \(hex(unsafe frame.pointee.error)), eip \(hex(eip))"
     if vector == 14 { text += ", address \(hex(unsafe cr2_read()))" }
+    // SAFETY: the trap stub's frame; the stack pointer at the fault is behind it.
+    let registers = unsafe frame.pointee
+    text += "\n  eax \(hex(registers.eax)) ebx \(hex(registers.ebx)) ecx \(hex(registers.ecx)) edx \(hex(registers.edx))"
+    text += "\n  esi \(hex(registers.esi)) edi \(hex(registers.edi)) ebp \(hex(registers.ebp))"
+    text += " esp \(hex(UInt32(UInt(bitPattern: frame)) + 64)) flags \(hex(registers.eflags))"
     halt(text, eip: eip, ebp: unsafe frame.pointee.ebp)
   }
 

@@ -11,14 +11,21 @@ public struct RawSpinLock: ~Copyable, Sendable {
     while word.exchange(1, ordering: .acquiring) != 0 {
       while word.load(ordering: .relaxed) != 0 { cpu_relax() }
     }
+    ownership_barrier()
   }
 
   @inlinable public func tryAcquire() -> Bool {
-    word.exchange(1, ordering: .acquiring) == 0
+    let free = word.exchange(1, ordering: .acquiring) == 0
+    ownership_barrier()
+    return free
   }
 
   /// A hint: whether nobody holds it.
   @inlinable public var isFree: Bool { word.load(ordering: .relaxed) == 0 }
 
-  @inlinable public func release() { word.store(0, ordering: .releasing) }
+  @inlinable public func release() {
+    ownership_barrier()
+    word.store(0, ordering: .releasing)
+    ownership_barrier()
+  }
 }

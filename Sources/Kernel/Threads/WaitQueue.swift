@@ -165,6 +165,7 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
 
   @inline(__always) private func acquire() {
     if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { acquireSlow() }
+    ownership_barrier()
   }
 
   @inline(never) private func acquireSlow() {
@@ -174,7 +175,9 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   }
 
   @inline(__always) private func release() {
+    ownership_barrier()
     if word.exchange(0, ordering: .releasing) == 2 { queue.wake(1) }
+    ownership_barrier()
   }
 
   public func withLock<Result: ~Copyable, Failure: Error>(
@@ -192,6 +195,7 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   /// As `withLock`, or nil when somebody holds the lock.
   public func tryWithLock<Result>(_ body: (inout Value) -> Result) -> Result? {
     guard word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged else { return nil }
+    ownership_barrier()
     defer { release() }
     return body(&value)
   }

@@ -225,3 +225,50 @@ CASE(poll_and_errors) {
   FAILS(read(s[0], &b, 1), EAGAIN);
   CHECK(seconds() - start >= 0.02);
 }
+
+// Accepts connections whose clients close at once: what accept reads of the client may be its last reference. The kernel once
+// took its own only when the lock that it read it under was free already.
+CASE(accept_while_peer_closes) {
+  struct sockaddr_un a;
+  socklen_t size = hidden(&a, "hasty");
+  int listener = OK(socket(AF_UNIX, SOCK_STREAM, 0)), each = torture() ? 60000 : 3000;
+  OK(bind(listener, (struct sockaddr *)&a, size));
+  OK(listen(listener, 64));
+  pid_t clients[3];
+  for (int i = 0; i < 3; i++)
+    clients[i] = CHILD(for (int k = 0; k < each; k++) {
+      int s = OK(socket(AF_UNIX, SOCK_STREAM, 0));
+      OK(connect(s, (struct sockaddr *)&a, size));
+      OK(close(s));
+    });
+  pid_t helper = CHILD(for (;;) {
+    struct sockaddr_un other;
+    socklen_t length = sizeof other;
+    int s = accept(listener, (struct sockaddr *)&other, &length);
+    if (s < 0) EQUAL(errno, EAGAIN);
+    else OK(close(s));
+  });
+  int got = 0;
+  struct timeval soon = {0, 100000};
+  OK(setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
+  for (int idle = 0; idle < 5;) {
+    struct sockaddr_un other;
+    socklen_t length = sizeof other;
+    int s = accept(listener, (struct sockaddr *)&other, &length);
+    if (s < 0) {
+      EQUAL(errno, EAGAIN);
+      idle++;
+      continue;
+    }
+    got++;
+    idle = 0;
+    length = sizeof other;
+    getpeername(s, (struct sockaddr *)&other, &length);
+    OK(close(s));
+  }
+  for (int i = 0; i < 3; i++) EQUAL(reap(clients[i]), 0);
+  CHECK(got > 0);
+  OK(kill(helper, SIGKILL));
+  int status;
+  OK(waitpid(helper, &status, 0));
+}

@@ -133,6 +133,11 @@ INLINE UNSAFE void outsw(uint16_t p, const void *from, uint32_t words) {
     ASM("cld; rep outsw" : "+S"(from), "+c"(words) : "d"(p) : "memory");
 }
 
+// No retain or release of an object moves across it. The optimisers keep loads and stores on their side of a lock's atomic
+// operation, but take it for one that counts no references: what a critical section reads would be retained when the lock is
+// free already, and the object may be gone by then.
+INLINE void ownership_barrier(void) { ASM("" ::: "memory"); }
+
 INLINE UNSAFE void interrupts_enable(void) { ASM("sti" ::: "memory"); }
 INLINE UNSAFE void interrupts_disable(void) { ASM("cli" ::: "memory"); }
 INLINE UNSAFE uint32_t interrupts_save(void) { uint32_t f; ASM("pushfl; popl %0; cli" : "=r"(f)::"memory"); return f; }
