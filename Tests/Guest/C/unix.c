@@ -239,6 +239,7 @@ CASE(accept_while_peer_closes) {
     clients[i] = CHILD(for (int k = 0; k < each; k++) {
       int s = OK(socket(AF_UNIX, SOCK_STREAM, 0));
       OK(connect(s, (struct sockaddr *)&a, size));
+      for (volatile int turns = k * 37 % 4000; turns; turns--) {}
       OK(close(s));
     });
   pid_t helper = CHILD(for (;;) {
