@@ -80,7 +80,7 @@ public enum PCI {
   }
 
   /// Finds every function on every bus.
-  public static func enumerate() {
+  @export(interface) public static func enumerate() {
     ports.set(InterruptSpinLock(PortWindow(base: 0xCF8, count: 8)))
     let list = List()
     for bus in UInt8(0)...255 {

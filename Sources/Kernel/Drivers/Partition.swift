@@ -29,7 +29,7 @@ public final class Partition: BlockDevice {
 /// Disks: finding them, their partitions, their names.
 public enum Disks {
   /// Starts every disk driver and registers what it finds.
-  public static func start() {
+  @export(interface) public static func start() {
     var letter = UInt8(0)
     for function in PCI.functions where function.vendor == 0x1AF4 && (function.product == 0x1001 || function.product == 0x1042) {
       guard let disk = VirtioBlock(function) else { continue }

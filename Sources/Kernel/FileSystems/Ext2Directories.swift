@@ -294,7 +294,7 @@ extension Ext2FS {
 
 /// `mount -t ext2`.
 public final class Ext2Type: FileSystemType {
-  public init() {}
+  init() {}
   public var name: String { "ext2" }
   public var needsDevice: Bool { true }
   public func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem {

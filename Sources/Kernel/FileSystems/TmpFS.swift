@@ -35,24 +35,12 @@ public final class TmpFS: FileSystem {
   private let files: MemoryBudget
 
   /// An empty file system without limits.
-  public convenience init(typeName: String = "tmpfs", device: UInt32, mode: UInt32 = 0o1777) {
+  convenience init(typeName: String, device: UInt32, mode: UInt32 = 0o1777) {
     var options = TmpFSOptions()
     options.mode = mode
     options.pages = .max
     options.files = .max
     self.init(typeName: typeName, device: device, options)
-  }
-
-  /// What mount(2) makes. Throws `invalidArgument` for options that are none.
-  public static func mounted(_ options: [UInt8]) throws(Errno) -> TmpFS {
-    TmpFS(typeName: "tmpfs", device: DeviceNumber.nextAnonymous(), try TmpFSOptions(options))
-  }
-
-  /// What a live system's root is: it may hold half of memory.
-  public static func root(device: UInt32) -> TmpFS {
-    var options = TmpFSOptions()
-    options.mode = 0o755
-    return TmpFS(typeName: "rootfs", device: device, options)
   }
 
   init(typeName: String, device: UInt32, _ options: TmpFSOptions) {

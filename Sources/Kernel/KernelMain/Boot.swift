@@ -50,19 +50,18 @@ enum Boot {
   /// The boot thread.
   static func run() {
     do throws(Errno) {
-      let root = TmpFS.root(device: 1)
+      let root = StorageFileSystems.memoryRoot(device: 1)
       let mount = Mount(root, source: Array("rootfs".utf8), flags: 0)
       Mounts.addRoot(mount)
       let rootPath = Path(mount: mount, dentry: mount.root)
-      SharedMemoryStore.cell.set(SharedMemoryStore(TmpFS(typeName: "shmem", device: 2)))
-      ProcFS.setCommandLine(context.value.line.text)
+      SharedMemoryStore.cell.set(SharedMemoryStore(StorageFileSystems.sharedMemory(device: 2)))
       try VDSO.start()
-      try DeviceSetup.run(context.value.line)
+      try Terminals.start(consoles: context.value.line.consoles, logging: !context.value.line.quiet)
       PCI.enumerate()
       Disks.start()
-      let devices = DevFS()
-      DeviceRegistry.directory.set(devices)
-      registerFileSystems(devices)
+      StorageFileSystems.register()
+      InformationFileSystems.register(commandLine: context.value.line.text)
+      PosixQueues.start()
       let unpacked = try InitramfsUnpacker.unpackAll(to: rootPath)
       log("initramfs: \(unpacked) files")
       let line = context.value.line
@@ -75,20 +74,6 @@ enum Boot {
       try Flusher.start()
       try FirstProcess.start(root: place, line)
     } catch { Panic.stop("boot failed: errno \(error.rawValue)") }
-  }
-
-  private static func registerFileSystems(_ devices: DevFS) {
-    let proc = ProcFS()
-    let system = SysFS()
-    let shared = devices.fileSystem
-    FileSystemTypes.register(SimpleType("proc") { _ throws(Errno) in proc })
-    let queues = PosixQueueFS()
-    PosixQueues.start(queues)
-    FileSystemTypes.register(SimpleType("mqueue") { _ throws(Errno) in queues })
-    FileSystemTypes.register(SimpleType("sysfs") { _ throws(Errno) in system })
-    FileSystemTypes.register(SimpleType("devtmpfs") { _ throws(Errno) in shared })
-    FileSystemTypes.register(SimpleType("tmpfs") { options throws(Errno) in try TmpFS.mounted(options) })
-    FileSystemTypes.register(Ext2Type())
   }
 }
 
@@ -164,49 +149,6 @@ enum RootMount {
     }
     return text
   }
-}
-
-/// Terminals and the simple devices.
-enum DeviceSetup {
-  /// `console=` may be given several times: the kernel's log goes to all of them, /dev/console is the last.
-  static func run(_ line: CommandLine) throws(Errno) {
-    SimpleDevice.registerAll()
-    DeviceRegistry.register("tty", major: 5, minor: 0, mode: 0o666, CurrentTerminal())
-    var terminals: [(name: String, device: any Device)] = serialTerminals()
-    if line.consoles.contains(where: { $0.starts(with: Array("tty".utf8)) && !$0.starts(with: Array("ttyS".utf8)) }) {
-      terminals.append(("tty0", screenTerminal(logging: !line.quiet)))
-    }
-    var console = terminals.first?.device
-    for name in line.consoles {
-      let wanted = name == Array("tty1".utf8) || name == Array("tty".utf8) ? Array("tty0".utf8) : name
-      if let found = terminals.first(where: { Array($0.name.utf8) == wanted }) { console = found.device }
-    }
-    guard let console else { return }
-    DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, console)
-  }
-
-  private static func serialTerminals() -> [(name: String, device: any Device)] {
-    var result: [(name: String, device: any Device)] = []
-    for (index, base) in [UInt16(0x3F8), 0x2F8, 0x3E8, 0x2E8].enumerated() {
-      guard let port = SerialPort(base: base) else { continue }
-      let terminal = TerminalDevice(DeviceNumber(major: 4, minor: UInt32(64 + index)), outputs: [port])
-      port.attach(terminal, line: index & 1 == 0 ? 4 : 3)
-      DeviceRegistry.register("ttyS\(index)", major: 4, minor: UInt32(64 + index), mode: 0o620, terminal)
-      result.append(("ttyS\(index)", terminal))
-    }
-    return result
-  }
-
-  /// The text screen and the keyboard.
-  private static func screenTerminal(logging: Bool) -> any Device {
-    let screen = VGAText()
-    let terminal = TerminalDevice(DeviceNumber(major: 4, minor: 1), outputs: [screen])
-    for minor in UInt32(0)...1 { DeviceRegistry.register("tty\(minor)", major: 4, minor: minor, mode: 0o620, terminal) }
-    keyboard.set(Keyboard(terminal))
-    if logging { KernelLog.screen.set(screen) }
-    return terminal
-  }
-  private static let keyboard = BootCell<Keyboard>()
 }
 
 /// Unpacks the boot modules into the root.

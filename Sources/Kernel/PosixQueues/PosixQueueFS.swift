@@ -115,9 +115,12 @@ public final class PosixQueueFS: FileSystem {
 public enum PosixQueues {
   private static let mount = BootCell<Mount>()
 
-  public static func start(_ fileSystem: PosixQueueFS) {
+  /// Makes the queues, and the directory that shows them known to mount.
+  @export(interface) public static func start() {
     QueueCharge.start()
-    mount.set(Mount(fileSystem, source: Array("mqueue".utf8), flags: 0))
+    let only = PosixQueueFS()
+    mount.set(Mount(only, source: Array("mqueue".utf8), flags: 0))
+    FileSystemTypes.register(SimpleType("mqueue") { _ throws(Errno) in only })
   }
 
   public static var root: Path { Path(mount: mount.value, dentry: mount.value.root) }

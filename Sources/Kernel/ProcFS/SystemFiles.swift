@@ -245,11 +245,6 @@ enum SystemFiles {
   }
 }
 
-extension ProcFS {
-  /// Remembers the command line for /proc/cmdline.
-  public static func setCommandLine(_ text: [UInt8]) { SystemFiles.commandLine.set(SystemFiles.Line(text)) }
-}
-
 extension Text {
   /// A number of hundredths as a decimal fraction.
   mutating func addHundredths(_ value: UInt64) {

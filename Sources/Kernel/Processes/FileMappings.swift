@@ -9,7 +9,7 @@ import VFS
 /// It goes through all processes, which only inodes with such mappings make it do. A space is found there before its first
 /// instruction runs, and until then it has no writable page of a file.
 public final class FileMappings: PageMapper {
-  public static func start() { PageMappers.shared.set(FileMappings()) }
+  @export(interface) public static func start() { PageMappers.shared.set(FileMappings()) }
 
   private func forEachSpace(_ body: (AddressSpace) -> Void) {
     for process in ProcessTable.shared.all() {

@@ -8,7 +8,7 @@ import VFS
 
 extension Process {
   /// Starts process 1: its thread executes the first candidate that works, with /dev/console as 0, 1 and 2.
-  public func launch(_ task: Task, candidates: [[UInt8]], arguments: [[UInt8]], environment: [[UInt8]]) {
+  @export(interface) public func launch(_ task: Task, candidates: [[UInt8]], arguments: [[UInt8]], environment: [[UInt8]]) {
     let blank = trap_frame(
       edi: 0, esi: 0, ebp: 0, esp_ignored: 0, ebx: 0, edx: 0, ecx: 0, eax: 0, ds: UInt32(USER_DS), es: UInt32(USER_DS), fs: 0,
       vector: 0x80, error: .max, eip: 0, cs: UInt32(USER_CS), eflags: 0x202, esp: 0, ss: UInt32(USER_DS))

@@ -28,7 +28,7 @@ public enum CloneFlags {
 
 extension Process {
   /// The first process: no parent, the given root.
-  public static func makeFirst(root: Path) throws(Errno) -> Task {
+  @export(interface) public static func makeFirst(root: Path) throws(Errno) -> Task {
     let id = ProcessTable.shared.allocateID()
     let context = FileContext(root: root, directory: root)
     let process = Process(

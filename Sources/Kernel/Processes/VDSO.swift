@@ -31,7 +31,7 @@ public enum VDSO {
   static var rtSignalReturn: UInt32 { address + VDSOImage.offset(.rtSignalReturn) }
 
   /// Writes the pages, once, at boot.
-  public static func start() throws(Errno) {
+  @export(interface) public static func start() throws(Errno) {
     guard let code = Frames.allocateZeroed(), let time = Frames.allocateZeroed() else { throw .noMemory }
     VDSOImage.copy(to: code, at: address)
     Clock.publish(in: time)

@@ -8,7 +8,7 @@ import VFS
 /// From a system call's number to the code that does it.
 public enum SyscallDispatcher {
   /// Runs the call in `frame` and leaves its result there.
-  public static func dispatch(_ frame: UserFrame) {
+  @export(interface) public static func dispatch(_ frame: UserFrame) {
     let call = Call(frame: frame, task: Task.currentTask)
     if call.task.callsAreTraced { return dispatchTraced(call, frame) }
     perform(call, frame)

@@ -53,3 +53,17 @@ extension DeviceNumber {
     DeviceNumber(major: 0, minor: anonymous.wrappingAdd(1, ordering: .relaxed).oldValue & 0xF_FFFF).rawValue
   }
 }
+
+/// A file system type made by a closure: those that need no device.
+public final class SimpleType: FileSystemType {
+  public let name: String
+  private let maker: ([UInt8]) throws(Errno) -> any FileSystem
+  public init(_ name: String, _ maker: @escaping ([UInt8]) throws(Errno) -> any FileSystem) {
+    self.name = name
+    self.maker = maker
+  }
+  public var needsDevice: Bool { false }
+  public func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem {
+    try maker(options)
+  }
+}
