@@ -31,7 +31,7 @@ public enum PriorityFutex {
     }
 
     func insert(_ waiter: Waiter) {
-      let index = waiters.firstIndex { $0.task.level > waiter.task.level } ?? waiters.count
+      let index = waiters.firstIndex { $0.task.urgency > waiter.task.urgency } ?? waiters.count
       waiters.insert(waiter, at: index)
     }
   }
@@ -286,7 +286,8 @@ public enum PriorityFutex {
     for _ in 0..<1024 {
       var level = 140
       for lock in task.priorityLocks {
-        if let waiter = lock.waiters.first { level = min(level, waiter.task.level) }
+        // A level that sharing time has given for a moment is not passed on: the owner would keep it, whatever it does.
+        if let waiter = lock.waiters.first, waiter.task.isRealtime { level = min(level, waiter.task.level) }
       }
       if level == task.inheritedLevel { return }
       Scheduler.set(task, inheritedLevel: level)

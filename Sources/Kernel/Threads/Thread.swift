@@ -54,6 +54,10 @@ public enum SchedulingPolicy: UInt32, Sendable {
       }
     level = min(own, inheritedLevel)
   }
+  /// Whether it runs before all that share time: by its policy, or for somebody who waits for it.
+  public final var isRealtime: Bool { level < 99 }
+  /// Its place among those who wait for the same thing: threads that share time are equals.
+  public final var urgency: Int { min(level, 99) }
   final func mayRun(on cpu: Int) -> Bool {
     windows.count == 0 ? affinity >> UInt32(cpu) & 1 != 0 : cpu == self.cpu
   }

@@ -190,6 +190,40 @@ CASE(moves_from_a_condition) {
   FAILS(futex(&condition, FUTEX_WAIT_REQUEUE_PI, 1, NULL, &lock, 0), EAGAIN);
 }
 
+// What shares time inherits nothing from what shares time: an owner that computes while a fresh thread waits for its lock would
+// keep that thread's level, and the others on its CPU would never run.
+static volatile unsigned turns;
+static volatile int stop_turning;
+static void *turning(void *unused) {
+  while (!stop_turning) turns++;
+  return unused;
+}
+static void *fresh_waiter(void *unused) {
+  pause_ms(30);
+  OK(futex(&lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+  OK(futex(&lock, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+  return unused;
+}
+
+CASE(sharers_inherit_nothing) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(0, &one);
+  OK(sched_setaffinity(0, sizeof one, &one));
+  pthread_t turner, waiter;
+  OK(futex(&lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+  CHECK(!pthread_create(&turner, NULL, turning, NULL));
+  CHECK(!pthread_create(&waiter, NULL, fresh_waiter, NULL));
+  while (!(lock & FUTEX_WAITERS)) {}
+  unsigned before = turns;
+  for (double end = seconds() + 5; turns - before < 100000;)
+    if (seconds() > end) FAIL("the other thread made %u turns in 5 seconds", turns - before);
+  stop_turning = 1;
+  OK(futex(&lock, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0));
+  pthread_join(waiter, NULL);
+  pthread_join(turner, NULL);
+}
+
 // Three real-time threads on one CPU: the middle one spins and would keep the low one, which holds the lock that the high one
 // wants, from running for ever.
 static pthread_mutex_t *inverted;
