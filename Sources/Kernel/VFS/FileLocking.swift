@@ -17,8 +17,20 @@ public final class FileLocking {
 
   public enum Kind: Sendable { case record, whole }
 
-  /// Who waits for whom, to find circles among processes. SPEC: POSIX.1-2024 fcntl() EDEADLK.
-  private static let waiting = BootCell<SpinLock<[(waiter: UInt64, owner: UInt64)], LeafRank>>()
+  /// A process that waits for a lock. Who is in its way changes while it does.
+  private final class Wait {
+    let file: FileLocking
+    let wanted: RecordLocks.Lock
+    init(_ file: FileLocking, _ wanted: RecordLocks.Lock) {
+      self.file = file
+      self.wanted = wanted
+    }
+    var blocker: UInt64? { file.conflict(.record, wanted)?.owner }
+  }
+
+  /// Who waits, to find circles among processes. SPEC: POSIX.1-2024 fcntl() EDEADLK.
+  private static let waiting = BootCell<SpinLock<[Wait], WaitRank>>()
+  private struct WaitRank: LockRank { static let level: UInt8 = FileLockRank.level - 1 }
   public static func start() { waiting.set(SpinLock([])) }
 
   /// The lock that stands in the way of `wanted`.
@@ -26,45 +38,43 @@ public final class FileLocking {
     tables.withLock { kind == .record ? $0.records.conflict(with: wanted) : $0.whole.conflict(with: wanted) }
   }
 
-  private func trySet(_ kind: Kind, _ wanted: RecordLocks.Lock) -> RecordLocks.Lock? {
-    let (conflict, mayFree): (RecordLocks.Lock?, Bool) = tables.withLock { tables in
+  private func trySet(_ kind: Kind, _ wanted: RecordLocks.Lock) -> Bool {
+    let done = tables.withLock { tables in
       if kind == .record {
-        if let conflict = tables.records.conflict(with: wanted) { return (conflict, false) }
+        if tables.records.conflict(with: wanted) != nil { return false }
         tables.records.set(wanted)
       } else {
-        if let conflict = tables.whole.conflict(with: wanted) { return (conflict, false) }
+        if tables.whole.conflict(with: wanted) != nil { return false }
         tables.whole.set(wanted)
       }
-      return (nil, !wanted.isExclusive)
+      return true
     }
-    if mayFree { released.wake() }  // an exclusive lock may have become a shared one
-    return conflict
+    if done, !wanted.isExclusive { released.wake() }  // an exclusive lock may have become a shared one
+    return done
   }
 
   /// Takes a lock, waiting for it if `wait`. Throws `wouldBlock`, `deadlock`, or `restart` after a signal.
   public func lock(_ kind: Kind, _ wanted: RecordLocks.Lock, wait: Bool, findCircles: Bool) throws(Errno) {
-    guard var conflict = trySet(kind, wanted) else { return }
+    if trySet(kind, wanted) { return }
     if !wait { throw .wouldBlock }
-    defer { Self.waiting.value.withLock { list in list.removeAll { $0.waiter == wanted.owner } } }
-    if findCircles { try Self.note(wanted.owner, waitsFor: conflict.owner) }
+    let entry = findCircles ? Wait(self, wanted) : nil
+    if let entry { try Self.enter(entry) }
+    defer { if let entry { Self.waiting.value.withLock { list in list.removeAll { $0 === entry } } } }
     do throws(Errno) {
-      let _: Bool = try released.wait(reason: "file lock") {
-        guard let now = trySet(kind, wanted) else { return true }
-        conflict = now
-        return nil
-      }
+      let _: Bool = try released.wait(reason: "file lock") { trySet(kind, wanted) ? true : nil }
     } catch { throw error == .interrupted ? .restart : error }
   }
 
-  private static func note(_ waiter: UInt64, waitsFor owner: UInt64) throws(Errno) {
+  /// Throws `deadlock` when who is in the way waits, through others perhaps, for the one that begins to wait.
+  private static func enter(_ entry: Wait) throws(Errno) {
     let circle = waiting.value.withLock { list in
-      var next = owner
+      var blocker = entry.blocker
       for _ in 0...list.count {
-        if next == waiter { return true }
-        guard let edge = list.first(where: { $0.waiter == next }) else { break }
-        next = edge.owner
+        if blocker == entry.wanted.owner { return true }
+        guard let other = list.first(where: { $0.wanted.owner == blocker }) else { break }
+        blocker = other.blocker
       }
-      list.append((waiter, owner))
+      list.append(entry)
       return false
     }
     if circle { throw .deadlock }

@@ -1,5 +1,6 @@
 // Advisory locks.
 #include "test.h"
+#include <sched.h>
 #include <sys/file.h>
 
 static int lock(int file, int command, int type, long start, long length) {
@@ -64,6 +65,21 @@ CASE(deadlock_is_found) {
   FAILS(lock(file, F_SETLKW, F_WRLCK, 1, 1), EDEADLK);
   OK(lock(file, F_SETLK, F_UNLCK, 0, 0));
   EQUAL(reap(child), 0);
+}
+
+// Who holds one lock at a time and waits for none meanwhile is in no circle, whatever others do as it waits.
+CASE(no_deadlock_without_a_circle) {
+  int file = OK(open("ranges", O_CREAT | O_RDWR, 0600));
+  pid_t children[4];
+  for (int i = 0; i < 4; i++)
+    children[i] = CHILD(for (int k = 0; k < 2000; k++) {
+      struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (k * 7 + i) % 3, .l_len = 2};
+      OK(fcntl(file, F_SETLKW, &range));
+      if (k % 4 == 0) sched_yield();
+      range.l_type = F_UNLCK;
+      OK(fcntl(file, F_SETLK, &range));
+    });
+  for (int i = 0; i < 4; i++) EQUAL(reap(children[i]), 0);
 }
 
 CASE(open_file_locks) {
