@@ -94,6 +94,7 @@ extension Process {
     child.executable.withLock { $0 = image }
     let limits = self.limits.withLock { $0 }
     child.limits.withLock { $0 = limits }
+    child.limitsFileSize.store(limits[1].soft != ResourceLimit.infinity, ordering: .relaxed)
     guard ProcessTable.shared.add(child, childOf: self, by: parent) else { throw .restartAlways }
     return task
   }

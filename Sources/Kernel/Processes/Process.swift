@@ -80,6 +80,8 @@ public final class Process {
   /// The program's file, for /proc/pid/exe; and its name, for ps.
   public let executable = SpinLock<(path: Path?, name: [UInt8]), ProcessRank>((nil, []))
   public let limits = SpinLock<[ResourceLimit], ProcessRank>(ResourceLimit.defaults)
+  /// Whether there is one on the size of files: few processes have one, and every write asks.
+  public let limitsFileSize = Atomic<Bool>(false)
   /// Parents wait here for their children; stopped threads for SIGCONT; vfork parents for the child.
   public let childEvent = WaitQueue()
   public let resumeEvent = WaitQueue()
@@ -260,6 +262,11 @@ extension Process {
 }
 
 public final class Task: Thread {
+  override public var fileSizeLimit: UInt64 {
+    process.limitsFileSize.load(ordering: .relaxed) ? process.limits.withLock { $0[1].soft } : .max
+  }
+  override public func exceededFileSize() { process.send(SignalInformation(.fileSize), to: self) }
+
   public let process: Process
   /// The process's number for its first thread, and for one that has executed a program in its place.
   public internal(set) var id: Int32

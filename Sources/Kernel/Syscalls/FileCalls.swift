@@ -227,6 +227,7 @@ extension Call {
     guard description.isWritable else { throw .badFileDescriptor }
     if description.file is PipeEnd { throw .illegalSeek }
     guard let inode = description.inode, inode.isRegular else { throw .operationNotSupportedByDevice }
+    try checkFileSize(inode, offset + length)
     try inode.allocate(offset..<(offset + length))
     return 0
   }
@@ -445,14 +446,23 @@ extension Call {
     guard inode.isRegular else { throw .invalidArgument }
     try inode.check(2, process.who)
     if path.mount.isReadOnly { throw .readOnlyFileSystem }
+    try checkFileSize(inode, size)
     try inode.truncate(to: size)
     return 0
+  }
+
+  /// Throws `fileTooLarge`, with a signal, when a file may not become so large.
+  private func checkFileSize(_ inode: Inode, _ size: UInt64) throws(Errno) {
+    guard size > inode.size, size > task.fileSizeLimit else { return }
+    task.exceededFileSize()
+    throw .fileTooLarge
   }
 
   func ftruncate(_ size: UInt64) throws(Errno) -> UInt32 {
     if Int64(bitPattern: size) < 0 { throw .invalidArgument }
     let description = try description(a)
     guard description.isWritable, let inode = description.inode, inode.isRegular else { throw .invalidArgument }
+    try checkFileSize(inode, size)
     try inode.truncate(to: size)
     return 0
   }

@@ -356,6 +356,7 @@ extension Call {
       if limit.hard > limits[index].hard, !mayRaise { throw .notPermitted }
       limits[index] = limit
     }
+    if index == 1 { target.limitsFileSize.store(limit.soft != ResourceLimit.infinity, ordering: .relaxed) }
     if index == 7 { target.descriptors.withLock { $0.limit = Int(clamping: min(limit.soft, 1_048_576)) } }
   }
 

@@ -26,6 +26,11 @@ public enum SchedulingPolicy: UInt32, Sendable {
 
   public typealias Body = () -> Void
 
+  /// What no file may grow beyond by its writes. SPEC: getrlimit(2) RLIMIT_FSIZE.
+  open var fileSizeLimit: UInt64 { .max }
+  /// It has tried to.
+  open func exceededFileSize() {}
+
   /// Guarded by the run-queue lock of `cpu`.
   final var state: State = .new
   public final var runNext: Thread?

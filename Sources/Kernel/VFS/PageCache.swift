@@ -115,9 +115,17 @@ extension Inode {
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, append: Bool) throws(Errno) -> (Int, UInt64) {
     let wanted = buffer.count
     defer { if WriteBack.isDue { WriteBack.relieve(self, written: wanted) } }
+    let limit = isRegular ? Thread.current.fileSizeLimit : .max
     return try mutex.withLock { _ throws(Errno) in
       var position = append ? size : offset
       var total = 0
+      if limit != .max, buffer.count > 0 {
+        guard position < limit else {
+          Thread.current.exceededFileSize()
+          throw .fileTooLarge
+        }
+        buffer = buffer.prefix(Int(min(UInt64(buffer.count), limit - position)))
+      }
       while buffer.count > 0 {
         guard let index = UInt32(exactly: position >> 12) else {
           if total == 0 { throw .fileTooLarge }

@@ -275,3 +275,40 @@ CASE(sleeps_that_just_end) {
   }
   CHECK(alarms > 0);
 }
+
+static volatile int too_large;
+static void note_size(int number) { too_large++; }
+
+CASE(file_size_limit) {
+  struct sigaction note = {.sa_handler = note_size};
+  struct rlimit limit = {10000, RLIM_INFINITY};
+  int file = OK(open("limited", O_CREAT | O_RDWR, 0600)), ends[2];
+  char block[8192] = {1};
+  OK(sigaction(SIGXFSZ, &note, NULL));
+  OK(setrlimit(RLIMIT_FSIZE, &limit));
+  EQUAL(write(file, block, sizeof block), 8192);
+  EQUAL(write(file, block, sizeof block), 10000 - 8192);
+  EQUAL(too_large, 0);
+  FAILS(write(file, block, 1), EFBIG);
+  EQUAL(too_large, 1);
+  EQUAL(write(file, block, 0), 0);
+  FAILS(pwrite(file, block, 1, 10000), EFBIG);
+  EQUAL(pwrite(file, block, 2, 9999), 1);
+  FAILS(ftruncate(file, 10001), EFBIG);
+  FAILS(truncate("limited", 20000), EFBIG);
+  EQUAL(too_large, 4);
+  OK(ftruncate(file, 10000));
+  OK(ftruncate(file, 5));
+  // Only files have a size.
+  OK(pipe(ends));
+  EQUAL(write(ends[1], block, sizeof block), 8192);
+  EQUAL(too_large, 4);
+  pid_t child = CHILD({
+    signal(SIGXFSZ, SIG_DFL);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    pwrite(file, block, 1, 20000);
+  });
+  int status;
+  OK(waitpid(child, &status, 0));
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+}
