@@ -35,6 +35,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
     var nextReady: Item?
     /// Taken out of the set; under the ready list's lock.
     var isGone = false
+    /// Where it listens: filled as it enters the set, emptied when it has left it.
     private var nodes: [(WaitQueue, Node)] = []
 
     init(_ number: Int32, _ description: FileDescription, _ owner: EventPoll, events: UInt32, data: UInt64) {
@@ -129,7 +130,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
   }
 
   /// EPOLL_CTL_ADD. Throws `fileExists`, `notPermitted` for files that poll cannot wait for, `tooManySymbolicLinkLevels` for
-  /// sets that would watch themselves.
+  /// sets that would watch themselves, `badFileDescriptor` when the file was closed meanwhile.
   public func add(_ number: Int32, _ description: FileDescription, events: UInt32, data: UInt64) throws(Errno) {
     if description.inode?.isRegular == true || description.inode?.isDirectory == true { throw .notPermitted }
     if let other = description.file as? EventPoll {
@@ -143,11 +144,16 @@ public final class EventPoll: OpenFile, CloseWatcher {
       item.nextSameNumber = items[Int(number)]
       items[Int(number)] = item
       description.watch(self)
+      arm(item, registering: true)
     }
-    arm(item, registering: true)
+    // Who closed it before it was watched has told nobody.
+    if !description.isOpen {
+      descriptionClosed(description)
+      throw .badFileDescriptor
+    }
   }
 
-  /// Looks at the file once; with `registering` it also starts to listen.
+  /// Looks at the file once; with `registering` it also starts to listen. Under the set's mutex, and while the item is in the set.
   private func arm(_ item: Item, registering: Bool) {
     let now = item.description.poll(registering ? item : nil)
     if now.rawValue & (item.events | Flags.always) != 0 { markReady(item) }
@@ -183,14 +189,13 @@ public final class EventPoll: OpenFile, CloseWatcher {
   }
 
   public func modify(_ number: Int32, _ description: FileDescription, events: UInt32, data: UInt64) throws(Errno) {
-    let item = try items.withLock { items throws(Errno) in
+    try items.withLock { items throws(Errno) in
       guard let item = Self.find(items, number, description) else { throw .noSuchFileOrDirectory }
       if (item.events | events) & Flags.exclusive != 0 { throw .invalidArgument }
       item.events = events
       item.data = data
-      return item
+      arm(item, registering: false)
     }
-    arm(item, registering: false)
   }
 
   public func remove(_ number: Int32, _ description: FileDescription) throws(Errno) {

@@ -126,7 +126,8 @@ public final class FileDescription {
   /// Tells `watcher` when the last descriptor goes; it may be added several times, and is told as often.
   public func watch(_ watcher: any CloseWatcher) {
     Self.watchLock.value.withLock { _ in watchers.append(watcher) }
-    isWatched.store(true, ordering: .releasing)
+    // An exchange: `isOpen`, when asked next, is not looked at before the closer can see this.
+    _ = isWatched.exchange(true, ordering: .sequentiallyConsistent)
   }
 
   public func unwatch(_ watcher: any CloseWatcher) {

@@ -1,6 +1,7 @@
 // epoll, eventfd, timerfd, signalfd, poll, select.
 #include "test.h"
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
@@ -194,4 +195,49 @@ CASE(poll_and_select) {
   double start = seconds();
   EQUAL(OK(select(0, NULL, NULL, NULL, &wait)), 0);
   CHECK(seconds() - start >= 0.02);
+}
+
+// Threads that add, change, remove and close the same file of a set, while it becomes ready.
+static int contended, contended_ends[2];
+static volatile int contended_stop, passing = -1;
+static void *change_set(void *argument) {
+  unsigned kind = (unsigned)(uintptr_t)argument;
+  for (unsigned k = kind; !contended_stop; k++) {
+    struct epoll_event e = {k & 1 ? EPOLLIN : EPOLLIN | EPOLLET, {.u32 = k}};
+    // One closes what another adds.
+    if (kind == 3) {
+      passing = eventfd(1, 0);
+      close(passing);
+    } else if (kind == 2) {
+      epoll_ctl(contended, EPOLL_CTL_ADD, passing, &e);
+    }
+    if (epoll_ctl(contended, k % 3 == 0 ? EPOLL_CTL_ADD : k % 3 == 1 ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, contended_ends[0], &e))
+      CHECK(errno == EEXIST || errno == ENOENT || errno == EBADF);
+  }
+  return NULL;
+}
+
+CASE(set_changed_by_many) {
+  pthread_t threads[4];
+  contended = OK(epoll_create1(0));
+  OK(pipe2(contended_ends, O_NONBLOCK));
+  for (uintptr_t i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, change_set, (void *)i));
+  char block[64] = {0};
+  struct epoll_event e[4];
+  for (double end = seconds() + (torture() ? 20 : 0.7); seconds() < end;) {
+    write(contended_ends[1], block, 1);
+    epoll_wait(contended, e, 4, 0);
+    read(contended_ends[0], block, sizeof block);
+  }
+  contended_stop = 1;
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  // It works as if nothing had been.
+  epoll_ctl(contended, EPOLL_CTL_DEL, contended_ends[0], e);
+  while (read(contended_ends[0], block, sizeof block) > 0) {}
+  e[0] = (struct epoll_event){EPOLLIN, {.u32 = 77}};
+  OK(epoll_ctl(contended, EPOLL_CTL_ADD, contended_ends[0], e));
+  EQUAL(epoll_wait(contended, e, 4, 10), 0);
+  OK(write(contended_ends[1], block, 1));
+  EQUAL(epoll_wait(contended, e, 4, 1000), 1);
+  EQUAL(e[0].data.u32, 77);
 }
