@@ -14,7 +14,7 @@ enum ProgramTests {
   }
 
   /// The packages with all they need, or nil where there is no registry.
-  private static func unpack(_ packages: [String], _ results: Results, _ name: String) async throws -> URL? {
+  static func unpack(_ packages: [String], _ results: Results, _ name: String) async throws -> URL? {
     do { return try await Debian.unpack(packages) } catch let error as ToolError {
       results.skip(name, "no registry answers: \(error.what)")
       return nil

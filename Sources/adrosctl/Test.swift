@@ -32,7 +32,7 @@ struct Test: AsyncParsableCommand {
     try await reporting {
       if list {
         for name in try await GuestTests.names() where results.selects(name) { print("guest \(name)") }
-        for name in BootTests.names + ImageTests.names + ProgramTests.names where results.selects(name) { print(name) }
+        for name in BootTests.names + ImageTests.names + ProgramTests.names + [StressTests.name] where results.selects(name) { print(name) }
         return
       }
       do throws(Results.Stop) {
@@ -57,5 +57,6 @@ struct Test: AsyncParsableCommand {
       }
     }
     if wants(.programs) { try await results.stage("programs") { try await ProgramTests.run(results, timeout: limit) } }
+    if wants(.programs) || torture { try await results.stage("programs") { try await StressTests.run(results, torture: torture) } }
   }
 }
