@@ -162,8 +162,7 @@ extension Task {
 extension Process {
   /// The last thread is gone: files, session, children.
   func closeEverything() {
-    alarm.cancel()
-    alarm.interval = 0
+    alarm.set(due: nil, interval: 0)
     deleteTimers()
     let open = descriptors.withLock { $0.takeAll(onlyCloseOnExec: false) }
     for description in open { release(description) }

@@ -4,10 +4,10 @@ import Sync
 import SystemABI
 import Threads
 
-public struct PosixTimerRank: LockRank { public static let level: UInt8 = 48 }
+public struct PosixTimerRank: LockRank { public static let level: UInt8 = 49 }
 
 /// A timer of a process. SPEC: POSIX.1-2024 timer_create(), Linux timer_create(2).
-public final class PosixTimer: KernelTimer {
+public final class PosixTimer: PeriodicTimer {
   /// How an expiry is told.
   public enum Notification {
     case none
@@ -19,12 +19,8 @@ public final class PosixTimer: KernelTimer {
   public let isRealtime: Bool
   public let notification: Notification
   public let value: UInt32
-  public struct State {
-    public var interval: UInt64 = 0
-    /// Expiries since the signal that is still pending was sent.
-    public var overrun: UInt32 = 0
-  }
-  public let state = InterruptSpinLock<State, PosixTimerRank>(State())
+  /// Expiries since the signal that is still pending was sent.
+  public let overrun = InterruptSpinLock<UInt32, PosixTimerRank>(0)
 
   init(id: Int32, process: Int32, isRealtime: Bool, notification: Notification, value: UInt32) {
     self.id = id
@@ -34,18 +30,11 @@ public final class PosixTimer: KernelTimer {
     self.value = value
   }
 
-  override public func fire() {
-    let interval = state.withLock { $0.interval }
+  override public func reset() { overrun.withLock { $0 = 0 } }
+
+  override public func expire(_ times: UInt64) {
     tell()
-    guard interval > 0 else { return }
-    var next = deadline + interval
-    let now = Clock.monotonic
-    if next <= now {
-      let missed = (now - next) / interval + 1
-      state.withLock { $0.overrun = UInt32(clamping: UInt64($0.overrun) + missed) }
-      next += missed * interval
-    }
-    start(at: next)
+    overrun.withLock { $0 = UInt32(clamping: UInt64($0) + times - 1) }
   }
 
   /// Sends the signal, or counts an overrun while the last one is still pending.
@@ -61,8 +50,8 @@ public final class PosixTimer: KernelTimer {
     let pending = owner.signals.withLock { state in
       state.pending.containsTimer(id) || state.threads.contains { $0.pending.containsTimer(id) }
     }
-    if pending { return state.withLock { $0.overrun = $0.overrun == .max ? .max : $0.overrun + 1 } }
-    state.withLock { $0.overrun = 0 }
+    if pending { return overrun.withLock { $0 = $0 == .max ? .max : $0 + 1 } }
+    reset()
     var information = SignalInformation(signal, code: SignalInformation.timerCode)
     information.sender = id
     information.value = value
@@ -71,13 +60,6 @@ public final class PosixTimer: KernelTimer {
     } else {
       owner.send(information, isTimer: true)
     }
-  }
-
-  /// Arms it for `deadline` (ns since boot), or stops it with nil.
-  public func set(deadline: UInt64?, interval: UInt64) {
-    cancel()
-    state.withLock { $0 = State(interval: interval) }
-    if let deadline { start(at: deadline) }
   }
 }
 
@@ -102,7 +84,7 @@ extension Process {
   public func deleteTimer(_ id: Int32) throws(Errno) {
     let timer = try timer(id)
     timers.withLock { $0[Int(id)] = nil }
-    timer.set(deadline: nil, interval: 0)
+    timer.set(due: nil, interval: 0)
   }
 
   func deleteTimers() {
@@ -111,6 +93,6 @@ extension Process {
       timers = []
       return all
     }
-    for case let timer? in all { timer.set(deadline: nil, interval: 0) }
+    for case let timer? in all { timer.set(due: nil, interval: 0) }
   }
 }

@@ -244,14 +244,10 @@ public struct ResourceLimit {
 }
 
 /// SIGALRM after a while: alarm(), setitimer(ITIMER_REAL).
-public final class AlarmTimer: KernelTimer {
+public final class AlarmTimer: PeriodicTimer {
   public var process: Int32 = 0
-  public var interval: UInt64 = 0
-  override public func fire() {
-    if let process = ProcessTable.shared.find(process) {
-      process.send(SignalInformation(.alarm, code: 128))
-    }
-    if interval > 0 { start(at: deadline + interval) }
+  override public func expire(_ times: UInt64) {
+    if let process = ProcessTable.shared.find(process) { process.send(SignalInformation(.alarm, code: 128)) }
   }
 }
 

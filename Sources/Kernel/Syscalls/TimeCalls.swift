@@ -105,9 +105,8 @@ extension Call {
   }
 
   func alarm() -> UInt32 {
-    let old = process.alarm.remaining
-    process.alarm.interval = 0
-    if a == 0 { process.alarm.cancel() } else { process.alarm.start(at: Clock.monotonic + UInt64(a) * 1_000_000_000) }
+    let old = process.alarm.left.remaining
+    process.alarm.set(due: a == 0 ? nil : Clock.monotonic + UInt64(a) * 1_000_000_000, interval: 0)
     return UInt32((old + 999_999_999) / 1_000_000_000)
   }
 
@@ -125,23 +124,23 @@ extension Call {
 
   func getitimer() throws(Errno) -> UInt32 {
     guard a == 0 else { throw .invalidArgument }
-    try putTimeval(process.alarm.interval, to: b)
-    try putTimeval(process.alarm.remaining, to: b &+ 8)
+    let left = process.alarm.left
+    try putTimeval(left.interval, to: b)
+    try putTimeval(left.remaining, to: b &+ 8)
     return 0
   }
 
   func setitimer() throws(Errno) -> UInt32 {
     guard a == 0 else { throw .invalidArgument }
-    let old = (process.alarm.interval, process.alarm.remaining)
+    let old = process.alarm.left
     if b != 0 {
       let interval = try timeval(b)
       let value = try timeval(b &+ 8)
-      process.alarm.interval = interval
-      if value == 0 { process.alarm.cancel() } else { process.alarm.start(at: Clock.monotonic + value) }
+      process.alarm.set(due: value == 0 ? nil : Clock.monotonic + value, interval: value == 0 ? 0 : interval)
     }
     if c != 0 {
-      try putTimeval(old.0, to: c)
-      try putTimeval(old.1, to: c &+ 8)
+      try putTimeval(old.interval, to: c)
+      try putTimeval(old.remaining, to: c &+ 8)
     }
     return 0
   }

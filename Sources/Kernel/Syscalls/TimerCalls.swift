@@ -42,19 +42,20 @@ extension Call {
     guard let interval = try timespec(c, wide: wide), let value = try timespec(c &+ (wide ? 16 : 8), wide: wide) else {
       throw .invalidArgument
     }
-    let old = (timer.state.withLock { $0.interval }, timer.remaining)
-    timer.set(deadline: value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: timer.isRealtime), interval: interval)
+    let old = timer.left
+    let due = value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: timer.isRealtime)
+    timer.set(due: due, interval: value == 0 ? 0 : interval)
     if d != 0 { try put(old, to: d, wide: wide) }
     return 0
   }
 
   func timerGettime(wide: Bool) throws(Errno) -> UInt32 {
     let timer = try process.timer(int(a))
-    try put((timer.state.withLock { $0.interval }, timer.remaining), to: b, wide: wide)
+    try put(timer.left, to: b, wide: wide)
     return 0
   }
 
-  func timerGetoverrun() throws(Errno) -> UInt32 { min(try process.timer(int(a)).state.withLock { $0.overrun }, 0x7FFF_FFFF) }
+  func timerGetoverrun() throws(Errno) -> UInt32 { min(try process.timer(int(a)).overrun.withLock { $0 }, 0x7FFF_FFFF) }
 
   func timerDelete() throws(Errno) -> UInt32 {
     try process.deleteTimer(int(a))

@@ -576,11 +576,6 @@ open class KernelTimer: TimerNode {
     starting.release()
     unsafe interrupts_restore(flags)
   }
-  /// Nanoseconds until it fires; 0 when it is not running.
-  public final var remaining: UInt64 {
-    let now = Clock.monotonic
-    return cpu >= 0 && deadline > now ? deadline - now : 0
-  }
   /// After this returns the timer does not start to fire; one on another CPU may be firing still.
   public final func cancel() { Scheduler.remove(self) }
 }

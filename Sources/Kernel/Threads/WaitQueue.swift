@@ -137,10 +137,21 @@ extension WaitQueue {
   }
 }
 
+/// What the word of a mutex says.
+private enum Word {
+  static var free: UInt32 { 0 }
+  static var held: UInt32 { 1 }
+  static var wanted: UInt32 { 2 }
+  /// Held, and somebody who waits has been woken for it before and come too late.
+  static var promised: UInt32 { 3 }
+  /// Nobody's but for the taking of those who wait.
+  static var reserved: UInt32 { 4 }
+}
+
 /// A lock whose waiters sleep; owns its data. Not for interrupt handlers, not under a spin lock.
 public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable {
   // SAFETY: `value` is only reached while `word` is ours.
-  private let word = Atomic<UInt32>(0)  // 0 free, 1 held, 2 held and wanted
+  private let word = Atomic<UInt32>(Word.free)
   private let queue = WaitQueue()
   private var value: Value
   #if CHECKED
@@ -164,20 +175,44 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   }
 
   @inline(__always) private func acquire() {
-    if !word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged { acquireSlow() }
+    if !word.compareExchange(expected: Word.free, desired: Word.held, ordering: .acquiring).exchanged { acquireSlow() }
     ownership_barrier()
   }
 
   @inline(never) private func acquireSlow() {
+    // The first try is made before it is on the queue, the second before it sleeps.
+    var tries = 0
     _ = try? queue.wait(interruptible: false, reason: "mutex", exclusive: true) {
-      word.exchange(2, ordering: .acquiring) == 0 ? true : nil
+      tries += 1
+      return claim(waits: tries > 1, again: tries > 2) ? true : nil
+    }
+  }
+
+  /// Takes the lock, or notes that it is wanted. Whoever comes by may take a free lock before those who wait, which saves
+  /// switches; but a thread that misses it `again` is promised it, or others on its CPU could keep it for ever.
+  private func claim(waits: Bool, again: Bool) -> Bool {
+    while true {
+      let seen = word.load(ordering: .relaxed)
+      let isOurs = seen == Word.free || seen == Word.reserved && waits
+      let new = isOurs ? Word.wanted : seen == Word.reserved ? seen : again ? Word.promised : max(seen, Word.wanted)
+      if new == seen { return false }
+      if word.compareExchange(expected: seen, desired: new, ordering: .acquiring).exchanged { return isOurs }
     }
   }
 
   @inline(__always) private func release() {
     ownership_barrier()
-    if word.exchange(0, ordering: .releasing) == 2 { queue.wake(1) }
+    if !word.compareExchange(expected: Word.held, desired: Word.free, ordering: .releasing).exchanged { releaseSlow() }
     ownership_barrier()
+  }
+
+  @inline(never) private func releaseSlow() {
+    while true {
+      let seen = word.load(ordering: .relaxed)
+      let new = seen == Word.promised ? Word.reserved : Word.free
+      if word.compareExchange(expected: seen, desired: new, ordering: .releasing).exchanged { break }
+    }
+    queue.wake(1)
   }
 
   public func withLock<Result: ~Copyable, Failure: Error>(
@@ -194,7 +229,7 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
 
   /// As `withLock`, or nil when somebody holds the lock.
   public func tryWithLock<Result>(_ body: (inout Value) -> Result) -> Result? {
-    guard word.compareExchange(expected: 0, desired: 1, ordering: .acquiring).exchanged else { return nil }
+    guard word.compareExchange(expected: Word.free, desired: Word.held, ordering: .acquiring).exchanged else { return nil }
     ownership_barrier()
     defer { release() }
     return body(&value)

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 static volatile int caught, value;
 static void handler(int signal, siginfo_t *info, void *context) {
@@ -148,4 +149,55 @@ CASE(set_by_threads) {
   for (int i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, setter, NULL));
   for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
   OK(timer_delete(common_timer));
+}
+
+static void count(int signal) { caught++; }
+
+// An interval may be shorter than what its signal costs; the program may get nowhere, but its CPU does, and the program ends.
+CASE(short_intervals) {
+  for (int kind = 0; kind < 2; kind++) {
+    pid_t child = CHILD({
+      struct sigaction a = {.sa_handler = count};
+      OK(sigaction(SIGALRM, &a, NULL));
+      if (kind == 0) {
+        struct itimerval soon = {{0, 1}, {0, 1}};
+        OK(setitimer(ITIMER_REAL, &soon, NULL));
+      } else {
+        timer_t timer;
+        struct itimerspec soon = {{0, 1}, {0, 1}};
+        OK(timer_create(CLOCK_MONOTONIC, NULL, &timer));
+        OK(timer_settime(timer, 0, &soon, NULL));
+      }
+      for (;;) {}
+    });
+    pause_ms(100);
+    OK(kill(child, SIGKILL));
+    int status;
+    OK(waitpid(child, &status, 0));
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  }
+}
+
+// What a timer is set to is what it is set to, also when it expires on its way.
+CASE(set_while_it_expires) {
+  struct sigaction a = {.sa_handler = count};
+  OK(sigaction(SIGALRM, &a, NULL));
+  timer_t timer;
+  OK(timer_create(CLOCK_MONOTONIC, NULL, &timer));
+  for (int i = 0; i < (torture() ? 20000 : 1000); i++) {
+    struct itimerspec near = {{0, 30000}, {0, 10000 + i % 40 * 1000}}, far = {{20, 0}, {20, 0}}, is;
+    OK(timer_settime(timer, 0, &near, NULL));
+    for (volatile int turns = i * 7 % 3000; turns; turns--) {}
+    OK(timer_settime(timer, 0, &far, NULL));
+    int before = caught;
+    for (volatile int turns = 2000; turns; turns--) {}
+    OK(timer_gettime(timer, &is));
+    CHECK(is.it_value.tv_sec >= 19);
+    EQUAL(is.it_interval.tv_sec, 20);
+    EQUAL(caught, before);
+  }
+  struct itimerspec never = {{5, 0}, {0, 0}}, is;
+  OK(timer_settime(timer, 0, &never, NULL));
+  OK(timer_gettime(timer, &is));
+  EQUAL(is.it_value.tv_sec + is.it_value.tv_nsec + is.it_interval.tv_sec, 0);
 }
