@@ -30,7 +30,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
     var nextSameNumber: Item?
     /// On the ready list; under its lock.
     var isReady = false
-    /// The last look at the list that found it ready; under its lock.
+    /// The last look at the list that had begun when it came on it; under its lock.
     var pass: UInt32 = 0
     var nextReady: Item?
     /// Taken out of the set; under the ready list's lock.
@@ -78,24 +78,19 @@ public final class EventPoll: OpenFile, CloseWatcher {
     mutating func append(_ item: Item) {
       if item.isReady || item.isGone { return }
       item.isReady = true
+      item.pass = passes
       item.nextReady = nil
       if let last { last.nextReady = item } else { first = item }
       last = item
     }
 
-    /// Puts a level-triggered item back, which may still be ready when everything else has had its turn.
-    mutating func putBack(_ item: Item, _ pass: UInt32) {
-      item.pass = pass
-      append(item)
-    }
-
-    /// The first item, or nil when the pass comes to what it has put back. A pass begins with 0.
+    /// The first item, or nil when the pass comes to what was put on the list since it began. A pass begins with 0.
     mutating func pop(_ pass: inout UInt32) -> Item? {
       if pass == 0 {
         passes = max(1, passes &+ 1)
         pass = passes
       }
-      guard let item = first, item.pass != pass else { return nil }
+      guard let item = first, Int32(bitPattern: item.pass &- pass) < 0 else { return nil }
       first = item.nextReady
       if first == nil { last = nil }
       item.nextReady = nil
@@ -280,7 +275,7 @@ public final class EventPoll: OpenFile, CloseWatcher {
         if item.events & Flags.oneShot != 0 {
           item.events &= Flags.edge | Flags.oneShot | Flags.wakeUp
         } else if item.events & Flags.edge == 0 {
-          ready.withLock { $0.putBack(item, pass) }
+          ready.withLock { $0.append(item) }  // it may still be ready when everything else has had its turn
         }
         return (events, item.data)
       }
@@ -298,6 +293,9 @@ public final class EventPoll: OpenFile, CloseWatcher {
     while true {
       let count = try collect(limit, deliver)
       if count > 0 || immediate { return count }
+      // What was ready may be so no longer, again and again.
+      if let deadline, Clock.monotonic >= deadline { return 0 }
+      if Thread.current.interruptRequested.load(ordering: .relaxed) { throw .interrupted }
       do throws(Errno) {
         let _: Bool = try event.wait(deadline: deadline, reason: "epoll", exclusive: true) { hasReady ? true : nil }
       } catch {

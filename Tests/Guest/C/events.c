@@ -241,3 +241,28 @@ CASE(set_changed_by_many) {
   EQUAL(epoll_wait(contended, e, 4, 1000), 1);
   EQUAL(e[0].data.u32, 77);
 }
+
+// A wait looks at what was ready when it began: files that come and go meanwhile do not hold it up.
+static int storm_set;
+static volatile int storm_over;
+static void *storm(void *unused) {
+  while (!storm_over) {
+    struct epoll_event e = {EPOLLIN, {.u32 = 1}};
+    int file = eventfd(1, 0);
+    epoll_ctl(storm_set, EPOLL_CTL_ADD, file, &e);
+    close(file);
+  }
+  return NULL;
+}
+
+CASE(wait_amid_a_storm) {
+  pthread_t threads[3];
+  struct epoll_event e[4];
+  storm_set = OK(epoll_create1(0));
+  for (int i = 0; i < 3; i++) CHECK(!pthread_create(&threads[i], NULL, storm, NULL));
+  double end = seconds() + 1;
+  while (seconds() < end) OK(epoll_wait(storm_set, e, 4, 0));
+  CHECK(seconds() < end + 5);
+  storm_over = 1;
+  for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+}
