@@ -50,11 +50,11 @@ public final class AsyncContext {
     }
   }
 
-  /// A request is done, or with nil was none.
-  public func finish(_ event: Event?) {
+  /// A request is done.
+  public func finish(_ event: Event) {
     state.withLock { state in
       state.running -= 1
-      if let event { state.events.append(event) }
+      state.events.append(event)
     }
     changed.wake()
   }
