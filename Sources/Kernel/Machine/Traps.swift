@@ -3,8 +3,9 @@ import Sync
 
 /// Exceptions and interrupts arrive here from traps.S, with interrupts off. Answers the frame to return by.
 @c(trap_dispatch)
-public func trapDispatch(_ frame: UnsafeMutablePointer<trap_frame>) -> UnsafeMutablePointer<trap_frame> {
-  // SAFETY: `frame` is the stub's frame on this CPU's current kernel stack.
+public func trapDispatch(_ pushed: UnsafeMutablePointer<trap_frame>) -> UnsafeMutablePointer<trap_frame> {
+  // SAFETY: `pushed` is the stub's frame on this CPU's current kernel stack.
+  let frame = unsafe pushed.pointee.eflags & 1 << 17 == 0 ? pushed : unsafe frameOutOfVirtualMode(pushed)
   let vector = unsafe frame.pointee.vector
   let fromUser = unsafe frame.pointee.cs & 3 == 3
   if fromUser { unsafe user_time_stop() }
@@ -62,6 +63,24 @@ private func pageFault(_ frame: UnsafeMutablePointer<trap_frame>, fromUser: Bool
     return
   }
   unsafe Panic.exception(frame)
+}
+
+/// Virtual-8086 mode is for the kernel alone to enter, and ours never does; but QEMU's emulator lets a program's IRET do it. The
+/// processor then pushes four segment registers more, so that the frame is not where a user's frame is: it is made one, of the
+/// program's ordinary segments.
+private func frameOutOfVirtualMode(_ frame: UnsafeMutablePointer<trap_frame>) -> UnsafeMutablePointer<trap_frame> {
+  // SAFETY: the user's frame lies at the stack's top, across this one: all of it is taken before that is written.
+  var whole = unsafe frame.pointee
+  let top = unsafe cpuBlock(Int(percpu_id())).pointee.tss.esp0
+  let user = unsafe UnsafeMutablePointer<trap_frame>(bitPattern: UInt(top) - UInt(MemoryLayout<trap_frame>.size))!
+  whole.eflags &= ~(1 << 17)
+  whole.cs = UInt32(USER_CS)
+  whole.ss = UInt32(USER_DS)
+  whole.ds = UInt32(USER_DS)
+  whole.es = UInt32(USER_DS)
+  whole.fs = 0
+  unsafe user.pointee = whole
+  return unsafe user
 }
 
 /// A segment register that does not load on the way out to user mode becomes null, and the return is tried again.
