@@ -37,6 +37,12 @@ public enum Faults {
       if fromUser { post(.segmentation, code: 1, address, task, error) }
       return false
     }
+    // An access of the processor's own, amid an instruction of the program: QEMU's IRET into virtual-8086 mode. It fails for what
+    // it is, supervisor access to a user's page (SMAP), and would fail again.
+    if fromUser, error & 4 == 0 {
+      post(.segmentation, code: 128, address, task, error)
+      return false
+    }
     do throws(FaultFailure) {
       let read = task.counts.pagesRead
       defer { if task.counts.pagesRead == read { task.counts.minorFaults &+= 1 } else { task.counts.majorFaults &+= 1 } }

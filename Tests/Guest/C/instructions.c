@@ -63,6 +63,21 @@ CASE(selectors_of_a_frame) {
   CHECK(ended > 20);
 }
 
+// A processor leaves the flag for virtual-8086 mode alone when a program returns with it; QEMU's emulator enters the mode, where
+// AC lets it read the stack.
+CASE(virtual_mode_is_not_for_programs) {
+  for (int open = 0; open < 2; open++) {
+    pid_t child = CHILD({
+      if (open) asm volatile("pushfl; orl $0x40000, (%%esp); popfl" ::: "memory", "cc");
+      asm volatile("pushl %ss; pushl %esp; pushfl; orl $0x20000, (%esp); pushl %cs; pushl $1f; iret;"
+                   "1: mov $1, %eax; xor %ebx, %ebx; int $0x80");
+    });
+    int status;
+    OK(waitpid(child, &status, 0));
+    CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+  }
+}
+
 static unsigned long long state;
 static unsigned next(void) {
   state = state * 6364136223846793005ull + 1442695040888963407ull;
