@@ -34,6 +34,36 @@ private final class Node: RunQueueNode, TimerNode {
   }
 }
 
+/// An interrupt costs `cost` before its handler begins; timers are always due.
+@Test(arguments: [1_000, 50_000, 2_000_000] as [UInt64]) func threadsGetTheirPartOfACPUFullOfTimers(cost: UInt64) {
+  var pace = InterruptPace()
+  var now: UInt64 = 1_000_000
+  var forThreads: UInt64 = 0
+  let start = now
+  for _ in 0..<1000 {
+    now += cost / 2
+    pace.begin(at: now)
+    now += cost
+    // Arming the timer takes a while, too.
+    let next = now + pace.gap
+    now += cost
+    pace.end(at: now)
+    now += cost / 2
+    if next > now {
+      forThreads += next - now
+      now = next
+    }
+  }
+  #expect(forThreads > (now - start) / 4)
+  // And when the crowd is gone, the next timer is served at once.
+  for _ in 0..<20 {
+    now += 1_000_000_000
+    pace.begin(at: now)
+    pace.end(at: now + cost)
+  }
+  #expect(pace.gap == InterruptPace.shortest)
+}
+
 @Test func timersExpireInOrder() {
   var random = Seeded(state: 6)
   var heap = TimerHeap<Node>()

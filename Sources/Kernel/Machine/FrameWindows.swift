@@ -10,13 +10,15 @@ public enum FrameWindows {
   /// Nested uses of one thread, interrupt handlers on top of it.
   @usableFromInline static var limit: UInt32 { 12 }
   private static var base: UInt32 { 0xF7E0_0000 }
-  /// The table entries for `base` and up; 0 without memory beyond the direct map.
+  /// The table entries for `base` and up; 0 until `start`.
   nonisolated(unsafe) private static var entries: UInt32 = 0
 
   static func start() {
     // SAFETY: boot, one CPU; 16 CPUs have 16 pages each, all in one table.
     unsafe entries = KernelSpace.makeTable(for: base)
   }
+
+  static var exist: Bool { unsafe entries != 0 }
 
   /// Maps a frame; the address is good until `close`.
   @usableFromInline static func open(_ frame: Frame) -> UnsafeMutablePointer<UInt8> {

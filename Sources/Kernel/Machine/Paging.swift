@@ -243,11 +243,14 @@ public enum KernelSpace {
   }
 }
 
-/// Physical memory as firmware left it, through the direct map; beyond it, device mappings.
+/// Physical memory as firmware left it, through the direct map; beyond it, frame windows.
 struct FirmwareMemory: PhysicalBytes {
   func u8(_ address: UInt32) -> UInt8 {
-    guard address < 0x3000_0000 else { return 0 }
-    // SAFETY: the boot mapping and the direct map both cover the first 768 MiB.
-    return unsafe UnsafePointer<UInt8>(bitPattern: UInt(address &+ 0xC000_0000))!.pointee
+    // SAFETY: the boot mapping and the direct map both cover the first 768 MiB. ACPI's tables lie at the end of memory.
+    if address < 0x3000_0000 { return unsafe UnsafePointer<UInt8>(bitPattern: UInt(address &+ 0xC000_0000))!.pointee }
+    guard FrameWindows.exist else { return 0 }
+    let page = unsafe FrameWindows.open(Frame(address >> 12))
+    defer { FrameWindows.close() }
+    return unsafe page[Int(address & 0xFFF)]
   }
 }

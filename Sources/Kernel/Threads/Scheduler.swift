@@ -22,8 +22,9 @@ public enum Scheduler {
     var outgoing: Thread?
     /// The level of what runs, for CPUs that wake something more urgent; 140 when idle.
     var runningLevel = 140
-    /// When the armed timer interrupt comes; .max for none.
+    /// When the armed timer interrupt comes; .max for none, 0 while it is served.
     var armed: UInt64 = .max
+    var pace = InterruptPace()
     let timerLock = RawSpinLock()
     var timers = TimerHeap<KernelTimer>()
     /// What its threads used: ticks of the time stamp counter in user mode, and nanoseconds in all.
@@ -480,13 +481,14 @@ public enum Scheduler {
   }
 
   /// Arms this CPU's interrupt for the next timer, or the end of a slice if it is busy.
-  private static func armTimer(idle: Bool) {
+  private static func armTimer(idle: Bool, gap: UInt64 = 0) {
     let queue = queue(Processors.current)
     let now = Clock.monotonic
     queue.timerLock.acquire()
     var next = queue.timers.first?.deadline ?? .max
     queue.timerLock.release()
     if !idle { next = min(next, now + slice) }
+    next = max(next, now + gap)
     if next == .max {
       if queue.armed != .max { EventTimer.disarm() }
       queue.armed = .max
@@ -497,8 +499,9 @@ public enum Scheduler {
 
   static func timerInterrupt() {
     let queue = queue(Processors.current)
-    queue.armed = .max
     let now = Clock.monotonic
+    queue.pace.begin(at: now)
+    queue.armed = 0
     Clock.tick(now)
     while true {
       queue.timerLock.acquire()
@@ -517,7 +520,9 @@ public enum Scheduler {
         kickIdle(except: queue.idle.cpu)
       }
     }
-    armTimer(idle: idle)
+    queue.armed = .max
+    armTimer(idle: idle, gap: queue.pace.gap)
+    queue.pace.end(at: Clock.monotonic)
   }
 
   static func add(_ timer: KernelTimer, deadline: UInt64) {
