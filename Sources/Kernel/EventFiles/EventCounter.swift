@@ -8,6 +8,7 @@ public struct EventFileRank: LockRank { public static let level: UInt8 = 82 }
 
 /// A counter to wait on. SPEC: eventfd(2).
 public final class EventCounter: OpenFile {
+  public var identity: FileIdentity { .descriptor("[eventfd]") }
   private let count: SpinLock<UInt64, EventFileRank>
   private let isSemaphore: Bool
   private let changed = WaitQueue()

@@ -10,6 +10,7 @@ struct ReadyListRank: LockRank { static let level: UInt8 = 86 }
 
 /// A set of watched files, and those of them that have something to tell. SPEC: epoll(7), epoll_ctl(2).
 public final class EventPoll: OpenFile, CloseWatcher {
+  public var identity: FileIdentity { .descriptor("[eventpoll]") }
   /// Event bits beyond poll's. SPEC: Linux uapi linux/eventpoll.h.
   enum Flags {
     static let exclusive: UInt32 = 1 << 28

@@ -9,6 +9,7 @@ import VFS
 
 /// Signals to read instead of handling them. SPEC: signalfd(2); `struct signalfd_siginfo` has 128 bytes.
 public final class SignalFile: OpenFile {
+  public var identity: FileIdentity { .descriptor("[signalfd]") }
   private let wanted: SpinLock<SignalSet, EventFileRank>
   static var recordSize: Int { 128 }
 

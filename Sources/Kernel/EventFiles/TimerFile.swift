@@ -6,6 +6,7 @@ import VFS
 
 /// A timer to read expirations from. SPEC: timerfd_create(2).
 public final class TimerFile: OpenFile {
+  public var identity: FileIdentity { .descriptor("[timerfd]") }
   /// The kernel timer behind it; the file owns it and cancels it before it goes.
   final class Source: PeriodicTimer {
     let expirations = InterruptSpinLock<UInt64, EventFileRank>(0)

@@ -32,6 +32,7 @@ enum Boot {
     Mounts.start()
     Names.start()
     FileDescription.start()
+    NamelessFiles.start()
     FileLocking.start()
     DeviceRegistry.start()
     FileSystemTypes.start()

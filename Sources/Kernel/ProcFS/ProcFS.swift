@@ -13,12 +13,13 @@ public final class ProcFS: FileSystem {
       case root
       case process(Int32)
       /// /proc/PID/task/TID: as the process, but without threads of its own.
-      case thread(Int32)
+      case thread(Int32, of: Int32)
+      /// fd and fdinfo.
       case descriptors(Int32)
+      case descriptorFiles(Int32)
       case tasks(Int32)
-      case system
-      case systemKernel
-      case systemMemory
+      /// A directory below /proc/sys: what its files' paths begin with.
+      case settings([UInt8])
     }
     let kind: Kind
     init(_ kind: Kind) { self.kind = kind }
@@ -66,14 +67,25 @@ public final class ProcFS: FileSystem {
     let text: [UInt8]
     init(_ text: [UInt8]) { self.text = text }
   }
-  /// A link to something without a path: `pipe:[12]`.
-  final class NamelessLink: LinkTarget {
-    override func fixedText() -> [UInt8]? { Array("anon_inode:[file]".utf8) }
+  /// To an open file: also one that has no name, or has lost it.
+  final class DescriptorLink: LinkTarget {
+    let description: FileDescription
+    let subject: Subject
+    init(_ description: FileDescription, of subject: Subject) {
+      self.description = description
+      self.subject = subject
+    }
+    override func resolve() throws(Errno) -> Path {
+      try subject.checkAccess()
+      guard let path = description.path else { return NamelessFiles.path(of: description) }
+      guard let inode = description.inode, path.dentry.inode !== inode else { return path }
+      return NamelessFiles.path(called: path.shownText(of: inode), inode)
+    }
+    override func text() throws(Errno) -> [UInt8]? { try resolve().namelessText }
   }
 
   private let systemItems = SystemFiles.all
-  private let kernelItems = SystemFiles.kernel
-  private let memoryItems = SystemFiles.memory
+  private let settings = Settings.all
   private var rootInode: Inode?
   public init() {
     let root = Inode(
@@ -87,13 +99,14 @@ public final class ProcFS: FileSystem {
   public var root: Inode { rootInode! }
   public var cachesNames: Bool { false }
 
-  func directory(_ kind: Directory.Kind, number: UInt64) -> Inode {
-    var attributes = Attributes(mode: Mode.directory | 0o555)
+  func directory(_ kind: Directory.Kind, number: UInt64, of process: Process? = nil, mode: UInt32 = 0o555) -> Inode {
+    var attributes = Attributes(mode: Mode.directory | mode, owner: process?.who.euid ?? 0, group: process?.who.egid ?? 0)
     attributes.links = 2
     return Inode(self, number: number, attributes: attributes, payload: Directory(kind))
   }
-  func link(_ number: UInt64, _ payload: AnyObject) -> Inode {
-    Inode(self, number: number, attributes: Attributes(mode: Mode.link | 0o777), payload: payload)
+  func link(_ number: UInt64, _ payload: AnyObject, of process: Process? = nil, mode: UInt32 = 0o777) -> Inode {
+    let attributes = Attributes(mode: Mode.link | mode, owner: process?.who.euid ?? 0, group: process?.who.egid ?? 0)
+    return Inode(self, number: number, attributes: attributes, payload: payload)
   }
 
   public func readLink(_ inode: Inode) throws(Errno) -> [UInt8] {
@@ -105,16 +118,26 @@ public final class ProcFS: FileSystem {
     guard let node = directory.payload as? Directory else { throw .notDirectory }
     switch node.kind {
     case .root: return try lookupRoot(name)
-    case .process(let id): return try lookupProcess(id, name)
-    case .thread(let id):
-      if Self.isName(name, "task") { throw .noSuchFileOrDirectory }
-      return try lookupProcess(id, name)
+    case .process, .thread: return try lookupSubject(try subject(node.kind), name)
     case .descriptors(let id): return try lookupDescriptor(id, name)
+    case .descriptorFiles(let id): return try lookupDescriptorFile(id, name)
     case .tasks(let id): return try lookupTask(id, name)
-    case .system: return try lookupSystem(name)
-    case .systemKernel: return try lookupItem(name, kernelItems, number: 50)
-    case .systemMemory: return try lookupItem(name, memoryItems, number: 70)
+    case .settings(let path): return try lookupSetting(path, name)
     }
+  }
+
+  /// What a directory is about, if that still exists.
+  private func subject(_ kind: Directory.Kind) throws(Errno) -> Subject {
+    switch kind {
+    case .process(let id):
+      if let process = ProcessTable.shared.find(id) { return Subject(process: process, thread: nil) }
+    case .thread(let id, let owner):
+      if let process = ProcessTable.shared.find(owner), let thread = process.thread(id) {
+        return Subject(process: process, thread: thread)
+      }
+    default: break
+    }
+    throw .noSuchFileOrDirectory
   }
 
   private static func number(_ name: [UInt8]) -> Int32? {
@@ -131,83 +154,134 @@ public final class ProcFS: FileSystem {
 
   private func lookupRoot(_ name: [UInt8]) throws(Errno) -> Inode {
     if let id = Self.number(name) {
-      guard ProcessTable.shared.find(id) != nil else { throw .noSuchFileOrDirectory }
-      return directory(.process(id), number: UInt64(id) * 4096)
+      if let process = ProcessTable.shared.find(id) {
+        return directory(.process(id), number: UInt64(id) * 4096, of: process)
+      }
+      // Threads are not listed, but they are there.
+      guard let process = ProcessTable.shared.thread(id)?.process else { throw .noSuchFileOrDirectory }
+      return directory(.thread(id, of: process.id), number: Self.threadNumber(id), of: process)
     }
     if Self.isName(name, "self") {
       var text = Text()
       text.add(Task.currentTask.process.id)
       return link(2, TextLink(text.bytes))
     }
-    if Self.isName(name, "sys") { return directory(.system, number: 3) }
+    if Self.isName(name, "thread-self") {
+      var text = Text()
+      text.add(Task.currentTask.process.id)
+      text.add("/task/")
+      text.add(Task.currentTask.id)
+      return link(6, TextLink(text.bytes))
+    }
+    if Self.isName(name, "sys") { return directory(.settings([]), number: 3) }
     return try lookupItem(name, systemItems, number: 100)
   }
 
   private func lookupItem(_ name: [UInt8], _ items: [SystemFiles.Item], number: UInt64) throws(Errno) -> Inode {
     guard let index = items.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
     let item = items[index]
-    let mode: UInt32 = item.write == nil ? 0o444 : 0o200
-    let attributes = Attributes(mode: Mode.regular | mode)
+    let attributes = Attributes(mode: Mode.regular | (item.write == nil ? 0o444 : 0o644))
     return Inode(self, number: number + UInt64(index), attributes: attributes, payload: File(item.make, write: item.write))
   }
 
-  private func lookupProcess(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
-    guard let process = ProcessTable.shared.find(id) else { throw .noSuchFileOrDirectory }
-    let base = UInt64(id) * 4096
-    if Self.isName(name, "fd") {
-      let descriptors = directory(.descriptors(id), number: base + 1)
-      let (owner, group) = (process.who.euid, process.who.egid)
-      descriptors.attributes.withLock { ($0.mode, $0.owner, $0.group) = (Mode.directory | 0o500, owner, group) }
-      return descriptors
+  /// In the directory of a path below /proc/sys: a file, or a directory that files' paths go through.
+  private func lookupSetting(_ directory: [UInt8], _ name: [UInt8]) throws(Errno) -> Inode {
+    let path = directory + name
+    if let index = settings.firstIndex(where: { $0.name.description.utf8.starts(with: path + [47]) }) {
+      return self.directory(.settings(path + [47]), number: 1200 + UInt64(index))
     }
-    if Self.isName(name, "task") { return directory(.tasks(id), number: base + 2) }
+    return try lookupItem(path, settings, number: 1100)
+  }
+
+  /// Names in a directory below /proc/sys, and whether they are directories.
+  private func settingNames(_ directory: [UInt8]) -> [(name: [UInt8], isDirectory: Bool)] {
+    var names: [(name: [UInt8], isDirectory: Bool)] = []
+    for item in settings {
+      let path = Array(item.name.description.utf8)
+      guard path.starts(with: directory) else { continue }
+      let rest = path.dropFirst(directory.count)
+      let name = Array(rest.prefix { $0 != 47 })
+      if !names.contains(where: { $0.name == name }) { names.append((name, name.count < rest.count)) }
+    }
+    return names
+  }
+
+  /// Numbers of a process's inodes begin at 4096 times its own; those of a thread's directory lie above all of them.
+  private static func threadNumber(_ id: Int32) -> UInt64 { UInt64(ProcessTable.maximumID + id) * 4096 }
+
+  private func lookupSubject(_ subject: Subject, _ name: [UInt8]) throws(Errno) -> Inode {
+    let process = subject.process
+    let base = subject.thread.map { Self.threadNumber($0.id) } ?? UInt64(process.id) * 4096
+    func place(_ number: UInt64, _ place: @escaping () throws(Errno) -> Path) -> Inode {
+      let target = Link { () throws(Errno) in
+        try subject.checkAccess()
+        return try place()
+      }
+      return link(base + number, target, of: process)
+    }
+    if Self.isName(name, "fd") { return directory(.descriptors(process.id), number: base + 1, of: process, mode: 0o500) }
+    if Self.isName(name, "fdinfo") { return directory(.descriptorFiles(process.id), number: base + 7, of: process, mode: 0o500) }
+    if Self.isName(name, "task"), subject.thread == nil { return directory(.tasks(process.id), number: base + 2, of: process) }
     if Self.isName(name, "mem") {
-      let (owner, group) = (process.who.euid, process.who.egid)
-      return Inode(
-        self, number: base + 6, attributes: Attributes(mode: Mode.regular | 0o600, owner: owner, group: group),
-        payload: ProcessMemory.Node(process))
+      let attributes = Attributes(mode: Mode.regular | 0o600, owner: process.who.euid, group: process.who.egid)
+      return Inode(self, number: base + 6, attributes: attributes, payload: ProcessMemory.Node(process))
     }
     if Self.isName(name, "exe") {
-      return link(
-        base + 3,
-        Link { () throws(Errno) in
-          guard let path = process.executable.withLock({ $0.path }) else { throw .noSuchFileOrDirectory }
-          return path
-        })
+      return place(3) { () throws(Errno) in
+        guard let path = process.executable.withLock({ $0.path }) else { throw .noSuchFileOrDirectory }
+        return path
+      }
     }
-    if Self.isName(name, "cwd") { return link(base + 4, Link { () throws(Errno) in process.pathContext.directory }) }
-    if Self.isName(name, "root") { return link(base + 5, Link { () throws(Errno) in process.pathContext.root }) }
+    if Self.isName(name, "cwd") { return place(4) { () throws(Errno) in process.pathContext.directory } }
+    if Self.isName(name, "root") { return place(5) { () throws(Errno) in process.pathContext.root } }
     guard let index = ProcessFiles.all.firstIndex(where: { Self.isName(name, $0.name) }) else { throw .noSuchFileOrDirectory }
     let item = ProcessFiles.all[index]
     var write: (([UInt8]) throws(Errno) -> Void)?
-    if let act = item.write { write = { bytes throws(Errno) in try act(process, bytes) } }
-    let (owner, group) = (process.who.euid, process.who.egid)
-    return Inode(
-      self, number: base + 100 + UInt64(index),
-      attributes: Attributes(mode: Mode.regular | item.mode, owner: owner, group: group),
-      payload: File({ () throws(Errno) in try item.make(process) }, write: write))
+    if let act = item.write { write = { bytes throws(Errno) in try act(subject, bytes) } }
+    let make = { () throws(Errno) in
+      if item.isPrivate { try subject.checkAccess() }
+      return try item.make(subject)
+    }
+    let attributes = Attributes(mode: Mode.regular | item.mode, owner: process.who.euid, group: process.who.egid)
+    return Inode(self, number: base + 100 + UInt64(index), attributes: attributes, payload: File(make, write: write))
   }
 
-  private func lookupDescriptor(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+  private func description(_ id: Int32, _ name: [UInt8]) throws(Errno) -> (Process, Int32, FileDescription) {
     guard let number = Self.number(name), let process = ProcessTable.shared.find(id),
       let description = process.descriptors.withLock({ $0[number] })
     else { throw .noSuchFileOrDirectory }
-    let inode = UInt64(id) * 4096 + 1024 + UInt64(number)
-    guard let path = description.path else { return link(inode, NamelessLink()) }
-    return link(inode, Link { () throws(Errno) in path })
+    return (process, number, description)
+  }
+
+  private func lookupDescriptor(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+    let (process, number, description) = try description(id, name)
+    let mode: UInt32 = (description.isReadable ? 0o500 : 0) | (description.isWritable ? 0o300 : 0)
+    let target = DescriptorLink(description, of: Subject(process: process, thread: nil))
+    return link(UInt64(id) * 4096 + 1024 + UInt64(number), target, of: process, mode: mode)
+  }
+
+  /// SPEC: proc_pid_fdinfo(5).
+  private func lookupDescriptorFile(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
+    let (process, number, description) = try description(id, name)
+    let file = File({ () throws(Errno) in
+      var text = Text()
+      text.addLine("pos", description.file.isSeekable ? description.position : 0)
+      text.add("flags:\t0")
+      let closes = process.descriptors.withLock { $0.isCloseOnExec(number) }
+      text.add(UInt64(description.flags | (closes ? OpenFlags.closeOnExec : 0)), radix: 8)
+      text.add("\n")
+      text.addLine("mnt_id", UInt64(description.path?.mount.id ?? 0))
+      text.addLine("ino", description.inode?.number ?? description.file.identity.number)
+      return text.bytes
+    })
+    let attributes = Attributes(mode: Mode.regular | 0o400, owner: process.who.euid, group: process.who.egid)
+    return Inode(self, number: UInt64(id) * 4096 + 2048 + UInt64(number), attributes: attributes, payload: file)
   }
 
   private func lookupTask(_ id: Int32, _ name: [UInt8]) throws(Errno) -> Inode {
-    guard let number = Self.number(name), let process = ProcessTable.shared.find(id),
-      process.signals.withLock({ $0.threads.contains { $0.id == number } })
+    guard let number = Self.number(name), let process = ProcessTable.shared.find(id), process.thread(number) != nil
     else { throw .noSuchFileOrDirectory }
-    return directory(.thread(id), number: UInt64(number) * 4096 + 7)
-  }
-
-  private func lookupSystem(_ name: [UInt8]) throws(Errno) -> Inode {
-    if Self.isName(name, "kernel") { return directory(.systemKernel, number: 4) }
-    if Self.isName(name, "vm") { return directory(.systemMemory, number: 5) }
-    throw .noSuchFileOrDirectory
+    return directory(.thread(number, of: id), number: Self.threadNumber(number), of: process)
   }
 
   // MARK: Listing
@@ -224,26 +298,27 @@ public final class ProcFS: FileSystem {
     switch node.kind {
     case .root:
       add("self", Mode.link)
+      add("thread-self", Mode.link)
       add("sys", Mode.directory)
       for item in systemItems { add(item.name, Mode.regular) }
       for process in ProcessTable.shared.all() { add(process.id, Mode.directory) }
     case .process, .thread:
       add("fd", Mode.directory)
+      add("fdinfo", Mode.directory)
       if case .process = node.kind { add("task", Mode.directory) }
       for name in ["exe", "cwd", "root"] as [StaticString] { add(name, Mode.link) }
       add("mem", Mode.regular)
       for item in ProcessFiles.all { add(item.name, Mode.regular) }
-    case .descriptors(let id):
-      for number in ProcessTable.shared.find(id)?.descriptors.withLock({ $0.numbers }) ?? [] { add(number, Mode.link) }
+    case .descriptors(let id), .descriptorFiles(let id):
+      var type = Mode.link
+      if case .descriptorFiles = node.kind { type = Mode.regular }
+      for number in ProcessTable.shared.find(id)?.descriptors.withLock({ $0.numbers }) ?? [] { add(number, type) }
     case .tasks(let id):
       for number in ProcessTable.shared.find(id)?.signals.withLock({ $0.threads.map { $0.id } }) ?? [] {
         add(number, Mode.directory)
       }
-    case .system:
-      add("kernel", Mode.directory)
-      add("vm", Mode.directory)
-    case .systemMemory: for item in memoryItems { add(item.name, Mode.regular) }
-    case .systemKernel: for item in kernelItems { add(item.name, Mode.regular) }
+    case .settings(let path):
+      for (name, isDirectory) in settingNames(path) { entries.append((name, isDirectory ? Mode.directory : Mode.regular)) }
     }
     for index in entries.indices where UInt64(index) >= position {
       let entry = DirectoryEntry(

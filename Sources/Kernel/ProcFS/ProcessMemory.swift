@@ -13,8 +13,7 @@ enum ProcessMemory {
     init(_ process: Process) { self.process = process }
 
     override func makeFile() throws(Errno) -> any OpenFile {
-      let (me, other) = (Task.currentTask.process.who, process.who)
-      guard me.has(.trace) || [other.uid, other.euid, other.suid].allSatisfy({ $0 == me.uid }) else { throw .permissionDenied }
+      guard process.mayBeInspected(by: Task.currentTask.process) else { throw .permissionDenied }
       // The memory it has now: what another program has later is not this file's.
       guard let space = process.space else { throw .noSuchProcess }
       return File(space)

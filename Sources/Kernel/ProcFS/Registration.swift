@@ -6,6 +6,7 @@ public enum InformationFileSystems {
   /// Makes them known to mount; `commandLine` is for /proc/cmdline.
   @export(interface) public static func register(commandLine: [UInt8]) {
     SystemFiles.commandLine.set(SystemFiles.Line(commandLine))
+    Settings.start()
     let processes = ProcFS()
     FileSystemTypes.register(SimpleType("proc") { _ throws(Errno) in processes })
     let system = SysFS()

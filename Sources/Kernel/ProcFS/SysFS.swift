@@ -77,7 +77,7 @@ public final class SysFS: FileSystem {
   // MARK: As a file system
 
   public var typeName: String { "sysfs" }
-  public var deviceNumber: UInt32 { 6 }
+  public var deviceNumber: UInt32 { 8 }
   public var root: Inode { rootInode! }
 
   public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {

@@ -29,30 +29,14 @@ enum SystemFiles {
   static var all: [Item] {
     [
       Item("meminfo", meminfo), Item("vmstat", vmstat), Item("uptime", uptime), Item("loadavg", loadavg), Item("stat", stat),
-      Item("mounts", mounts),
+      Item("mounts", MountFiles.mounts), Item("devices", devices), Item("swaps", swaps),
       Item("filesystems", filesystems), Item("version", version), Item("cmdline", cmdline), Item("cpuinfo", cpuinfo),
       Item("interrupts", interrupts), Item("partitions", partitions), Item("kernel_state", kernelState),
       Item("sysrq-trigger", nothing, write: SystemRequest.perform),
     ]
   }
 
-  static var kernel: [Item] {
-    [
-      Item("ostype") { () throws(Errno) in Array("AdrOS\n".utf8) },
-      Item("osrelease") { () throws(Errno) in Array("6.1.0-adros\n".utf8) },
-      Item("pid_max") { () throws(Errno) in Array("32768\n".utf8) },
-    ]
-  }
-
-  static var memory: [Item] { [Item("drop_caches", nothing, write: dropCaches)] }
-
   private static func nothing() throws(Errno) -> [UInt8] { [] }
-
-  /// 1 drops clean pages, 2 unused names and inodes, 3 both: here one implies the other. SPEC: Linux admin-guide/sysctl/vm.rst.
-  private static func dropCaches(_ text: [UInt8]) throws(Errno) {
-    guard let first = text.first, first >= 49, first <= 51 else { throw .invalidArgument }
-    PageCache.reclaim()
-  }
 
   static func meminfo() throws(Errno) -> [UInt8] {
     var text = Text()
@@ -146,26 +130,6 @@ enum SystemFiles {
     return text.bytes
   }
 
-  static func mounts() throws(Errno) -> [UInt8] {
-    var text = Text()
-    let root = Task.currentTask.process.pathContext.root
-    for mount in Mounts.all() {
-      let place = Path(mount: mount, dentry: mount.root)
-      guard let path = place.text(root: root) else { continue }
-      text.add(mount.source.isEmpty ? Array("none".utf8) : mount.source)
-      text.add(" ")
-      text.add(path)
-      text.add(" ")
-      text.add(Array(mount.fileSystem.typeName.utf8))
-      text.add(mount.isReadOnly ? " ro" : " rw")
-      if mount.flags & MountFlags.noSetUser != 0 { text.add(",nosuid") }
-      if mount.flags & MountFlags.noDevices != 0 { text.add(",nodev") }
-      if mount.flags & MountFlags.noExecute != 0 { text.add(",noexec") }
-      text.add(" 0 0\n")
-    }
-    return text.bytes
-  }
-
   static func filesystems() throws(Errno) -> [UInt8] {
     var text = Text()
     for type in FileSystemTypes.all() {
@@ -177,7 +141,7 @@ enum SystemFiles {
   }
 
   static func version() throws(Errno) -> [UInt8] {
-    Array("AdrOS version 6.1.0-adros (Swift 6) #1 SMP PREEMPT AdrOS in Swift\n".utf8)
+    SystemName.system + Array(" version ".utf8) + SystemName.release + Array(" (Swift 6) ".utf8) + SystemName.version + [10]
   }
 
   static func cmdline() throws(Errno) -> [UInt8] { (commandLine.isSet ? commandLine.value.text : []) + [10] }
@@ -192,6 +156,28 @@ enum SystemFiles {
       text.add("\ncpu MHz\t\t: ")
       text.add(UInt64(Clock.ticksPerMillisecond / 1000))
       text.add(".000\n\n")
+    }
+    return text.bytes
+  }
+
+  private static func swaps() throws(Errno) -> [UInt8] { Array("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".utf8) }
+
+  /// Names by major number: what a driver's devices are called, without their own number.
+  private static func devices() throws(Errno) -> [UInt8] {
+    var text = Text()
+    for (title, wantsBlock) in [("Character devices:\n", false), ("\nBlock devices:\n", true)] as [(StaticString, Bool)] {
+      text.add(title)
+      var names: [(major: UInt32, name: [UInt8])] = []
+      DeviceRegistry.forEach { name, isBlock, number, _, _ in
+        if isBlock == wantsBlock, !names.contains(where: { $0.major == number.major }) { names.append((number.major, name)) }
+      }
+      names.sort { $0.major < $1.major }
+      for (major, name) in names {
+        text.add(UInt64(major), width: 3)
+        text.add(" ")
+        text.add(name)
+        text.add("\n")
+      }
     }
     return text.bytes
   }

@@ -38,6 +38,25 @@ struct Text {
     add("\n")
   }
 
+  /// Each after a blank.
+  mutating func addNumbers(_ values: [Int64]) {
+    for value in values {
+      add(value < 0 ? " -" : " ")
+      add(value.magnitude)
+    }
+  }
+
+  /// `Name:` and numbers after tabs.
+  mutating func addList(_ name: StaticString, _ values: [UInt32]) {
+    add(name)
+    add(":")
+    for value in values {
+      add("\t")
+      add(UInt64(value))
+    }
+    add("\n")
+  }
+
   mutating func addLine(_ name: StaticString, _ value: UInt64) {
     add(name)
     add(":\t")

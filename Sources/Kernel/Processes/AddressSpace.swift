@@ -38,6 +38,16 @@ public enum FaultFailure: Error, Equatable {
   case outOfMemory
 }
 
+/// Where execve put things, for /proc/PID: the strings at the stack's top, and the program's segments.
+public struct ProgramLayout {
+  public internal(set) var arguments: Range<UInt32> = 0..<0
+  public internal(set) var environment: Range<UInt32> = 0..<0
+  public internal(set) var auxiliary: Range<UInt32> = 0..<0
+  public internal(set) var code: Range<UInt32> = 0..<0
+  public internal(set) var data: Range<UInt32> = 0..<0
+  public internal(set) var stack: UInt32 = 0
+}
+
 /// One process's memory: areas, page tables, heap end. Shared by its threads.
 public final class AddressSpace {
   public struct State: ~Copyable {
@@ -54,13 +64,10 @@ public final class AddressSpace {
   }
   public let table: PageTable
   public let state = Mutex<State, AddressSpaceRank>(State())
-  /// Where argv and the environment lie, for /proc/pid/cmdline.
-  public var argumentRange: Range<UInt32> = 0..<0
-  public var environmentRange: Range<UInt32> = 0..<0
-  public var auxiliaryRange: Range<UInt32> = 0..<0
+  public var layout = ProgramLayout()
   /// Those of io_setup: they belong to the memory that they read and write.
   public let asyncContexts = SpinLock<[AsyncContext], LeafRank>([])
-  static var lowest: UInt32 { 0x1_0000 }
+  public static var lowest: UInt32 { 0x1_0000 }
 
   public init() throws(Errno) { table = try PageTable() }
 
@@ -388,9 +395,7 @@ public final class AddressSpace {
       return (state.areas, state.brkStart, state.brk, state.mmapTop, state.stackLimit)
     }
     child.state.withLock { ($0.areas, $0.brkStart, $0.brk, $0.mmapTop, $0.stackLimit) = copy }
-    child.argumentRange = argumentRange
-    child.environmentRange = environmentRange
-    child.auxiliaryRange = auxiliaryRange
+    child.layout = layout
     return child
   }
 }

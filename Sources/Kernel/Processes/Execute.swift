@@ -47,6 +47,8 @@ public struct Execution {
     var entry: UInt32
     var bias: UInt32
     var end: UInt32
+    var code: Range<UInt32> = 0..<0
+    var data: Range<UInt32> = 0..<0
   }
 
   /// Builds the new image and, when nothing can fail any more, becomes it.
@@ -79,7 +81,7 @@ public struct Execution {
       $0.brkStart = brkStart
       $0.brk = brkStart
     }
-    let stack = try buildStack(space, image, loaded, interpreterBase)
+    let stack = try buildStack(space, image, inode, loaded, interpreterBase)
     try commit(space, stack: stack, entry: entry, inode, frame)
   }
 
@@ -114,7 +116,7 @@ public struct Execution {
       throw .execFormatError
     }
     let file = MappedFile(inode, path: path)
-    var end: UInt32 = 0
+    var loaded = Loaded(entry: image.entry &+ bias, bias: bias, end: 0)
     for segment in image.segments {
       let start = (segment.address &+ bias).pageDown
       let fileEnd = segment.address &+ bias &+ segment.fileSize
@@ -137,9 +139,11 @@ public struct Execution {
             start: anonymousStart, end: memoryEnd, readable: segment.readable, writable: segment.writable,
             executable: segment.executable))
       }
-      end = memoryEnd
+      let inFile = (segment.address &+ bias)..<max(segment.address &+ bias, fileEnd)
+      if segment.executable { loaded.code = inFile } else if segment.writable { loaded.data = inFile }
+      loaded.end = memoryEnd
     }
-    return Loaded(entry: image.entry &+ bias, bias: bias, end: end)
+    return loaded
   }
 
   private func zeroTail(_ space: AddressSpace, _ address: UInt32) throws(Errno) {
@@ -159,9 +163,9 @@ public struct Execution {
   }
 
   /// Strings, auxv, envp, argv, argc, from the top down. Answers the stack pointer.
-  private func buildStack(_ space: AddressSpace, _ image: ELFImage, _ loaded: Loaded, _ interpreterBase: UInt32) throws(Errno)
-    -> UInt32
-  {
+  private func buildStack(
+    _ space: AddressSpace, _ image: ELFImage, _ inode: Inode, _ loaded: Loaded, _ interpreterBase: UInt32
+  ) throws(Errno) -> UInt32 {
     let top = VDSO.timeAddress &- 0x1000 &- (displacement() & 0x7FF) << 12
     let limit = process.limits.withLock { $0[3].soft }
     space.state.withLock {
@@ -179,20 +183,20 @@ public struct Execution {
     let argumentEnd = writer.position
     var argumentPointers: [UInt32] = []
     for string in arguments.reversed() { argumentPointers.append(writer.put(string: string)) }
-    space.environmentRange = argumentEnd..<environmentEnd
-    space.argumentRange = writer.position..<argumentEnd
+    space.layout.environment = argumentEnd..<environmentEnd
+    space.layout.arguments = writer.position..<argumentEnd
     let platform = writer.put(string: Array("i686".utf8))
     let random = writer.put(bytes: Random.bytes(16))
-    let who = process.who
+    let (who, isSecure) = newCredentials(inode)
     let auxiliary: [(UInt32, UInt32)] = [
       (32, VDSO.entry), (33, VDSO.address), (16, Processors.features), (6, 4096), (17, 100), (3, image.headersAddress &+ loaded.bias),
       (4, 32),
       (5, UInt32(image.headerCount)), (7, interpreterBase), (8, 0), (9, loaded.entry), (11, who.uid), (12, who.euid),
-      (13, who.gid), (14, who.egid), (23, 0), (25, random), (31, execName), (15, platform), (51, 2048), (0, 0),
+      (13, who.gid), (14, who.egid), (23, isSecure ? 1 : 0), (25, random), (31, execName), (15, platform), (51, 2048), (0, 0),
     ]
     let words = auxiliary.count * 2 + environmentPointers.count + 1 + argumentPointers.count + 1 + 1
     writer.align(words: words)
-    space.auxiliaryRange = (writer.position &- UInt32(auxiliary.count * 8))..<writer.position
+    space.layout.auxiliary = (writer.position &- UInt32(auxiliary.count * 8))..<writer.position
     for (type, value) in auxiliary.reversed() {
       writer.put(word: value)
       writer.put(word: type)
@@ -203,6 +207,7 @@ public struct Execution {
     for pointer in argumentPointers { writer.put(word: pointer) }
     writer.put(word: UInt32(arguments.count))
     if let failure = writer.failure { throw failure }
+    (space.layout.code, space.layout.data, space.layout.stack) = (loaded.code, loaded.data, writer.position)
     return writer.position
   }
 
@@ -212,7 +217,8 @@ public struct Execution {
     Futex.releaseRobustList(of: task)
     PriorityFutex.release(ownedBy: task, executing: true)
     killOtherThreads()
-    applySetID(inode)
+    let (who, _) = newCredentials(inode)
+    process.credentials.withLock { $0 = who }
     let old = process.replaceSpace(space)
     Scheduler.activate(pageTable: space.table.physicalAddress)
     _ = old
@@ -227,6 +233,7 @@ public struct Execution {
       slot = (path, shortName)
       return old
     }
+    task.name.withLock { $0 = shortName }
     path.pin()
     previous?.unpin()
     ProcessTable.shared.withTree { process.tree.hasExecuted = true }
@@ -260,19 +267,21 @@ public struct Execution {
     }
   }
 
-  private func applySetID(_ inode: Inode) {
+  /// What the program runs with, and whether that is more than who starts it has: its loader must not trust the environment.
+  /// Asked again when nothing else can fail: a tracer may have come meanwhile.
+  private func newCredentials(_ inode: Inode) -> (Credentials, isSecure: Bool) {
     let (mode, owner, group) = inode.attributes.withLock { ($0.mode, $0.owner, $0.group) }
+    var who = process.who
     let allowed =
       path.mount.flags & MountFlags.noSetUser == 0 && !process.noNewPrivileges.load(ordering: .acquiring)
-      && (process.who.has(.trace) || !task.isTraced.load(ordering: .acquiring))
-    process.credentials.withLock { who in
-      let (user, oldGroup) = (who.euid, who.egid)
-      if allowed, mode & Mode.setUser != 0 { who.euid = owner }
-      if allowed, mode & Mode.setGroup != 0, mode & 0o010 != 0 { who.egid = group }
-      who.suid = who.euid
-      who.sgid = who.egid
-      who.programChanged(setID: who.euid != user || who.egid != oldGroup)
-    }
+      && (who.has(.trace) || !task.isTraced.load(ordering: .acquiring))
+    let (user, oldGroup) = (who.euid, who.egid)
+    if allowed, mode & Mode.setUser != 0 { who.euid = owner }
+    if allowed, mode & Mode.setGroup != 0, mode & 0o010 != 0 { who.egid = group }
+    who.suid = who.euid
+    who.sgid = who.egid
+    who.programChanged(setID: who.euid != user || who.egid != oldGroup)
+    return (who, who.euid != who.uid || who.egid != who.gid)
   }
 }
 

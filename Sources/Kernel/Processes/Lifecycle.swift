@@ -79,6 +79,7 @@ extension Process {
     let task = try Task(child, id: id)
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
+    task.inheritName(from: parent)
     task.blocked = parent.blocked
     task.alternateStack = shareMemory ? (0, 0) : parent.alternateStack
     let actions = signals.withLock { $0.actions }
@@ -113,6 +114,7 @@ extension Process {
     let task = try Task(self, id: ProcessTable.shared.allocateID())
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
+    task.inheritName(from: parent)
     task.blocked = parent.blocked
     let dying = signals.withLock { state in
       if state.groupExit != nil { return true }

@@ -148,8 +148,19 @@ public final class Process {
     }
   }
 
-  public var name: [UInt8] { executable.withLock { $0.name } }
+  /// Its first thread's, or the program's when that has ended.
+  public var name: [UInt8] { leader?.name.withLock { $0 } ?? executable.withLock { $0.name } }
+  /// The thread with the process's number, while it lives; else another.
+  public var leader: Task? { signals.withLock { state in state.threads.first { $0.id == id } ?? state.threads.first } }
   public var who: Credentials { credentials.withLock { $0 } }
+
+  /// Who may look into it: the same user in all respects, or the superuser. SPEC: ptrace(2) "Ptrace access mode checking".
+  public func mayBeInspected(by process: Process) -> Bool {
+    let (me, other) = (process.who, who)
+    if me.has(.trace) || process === self { return true }
+    return [other.uid, other.euid, other.suid].allSatisfy { $0 == me.uid }
+      && [other.gid, other.egid, other.sgid].allSatisfy { $0 == me.gid }
+  }
 
   public var pathContext: PathContext {
     let who = self.who
@@ -264,6 +275,9 @@ public final class Task: Thread {
   override public func exceededFileSize() { process.send(SignalInformation(.fileSize), to: self) }
 
   public let process: Process
+  /// Its own, as PR_SET_NAME sets it: up to 15 bytes.
+  public let name = SpinLock<[UInt8], ProcessRank>([])
+  public let startTime = Clock.monotonic
   /// The process's number for its first thread, and for one that has executed a program in its place.
   public internal(set) var id: Int32
   /// Guarded by the process's signal lock.
@@ -297,6 +311,11 @@ public final class Task: Thread {
   let traceStopWanted = Atomic<Bool>(false)
   /// Stops before and after each system call; written while the thread is stopped.
   public var callsAreTraced = false
+
+  func inheritName(from parent: Task) {
+    let text = parent.name.withLock { $0 }
+    name.withLock { $0 = text }
+  }
 
   /// Process 1's start, run in place of a return from the kernel.
   var launch: (() -> Void)?

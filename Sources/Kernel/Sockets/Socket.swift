@@ -85,6 +85,9 @@ open class Socket: OpenFile {
   public let type: SocketType
   public let options = SpinLock<SocketOptions, SocketOptionRank>(SocketOptions())
 
+  private let number = NamelessFiles.makeNumber()
+  public final var identity: FileIdentity { FileIdentity(mode: Mode.socket | 0o777, number: number, name: "socket") }
+
   public init(_ type: SocketType) { self.type = type }
 
   open var family: UInt16 { 0 }

@@ -191,9 +191,10 @@ extension Call {
   /// memfd_create(2): MFD_CLOEXEC 1, MFD_ALLOW_SEALING 2 (sealing itself is not there).
   func memfdCreate() throws(Errno) -> UInt32 {
     if b & ~1 != 0 { throw .invalidArgument }
-    _ = try UserMemory.string(a, limit: 250)
+    let name = try UserMemory.string(a, limit: 250)
     let inode = try SharedMemory.inode(size: 0)
-    let description = FileDescription(RegularFile(inode), inode: inode, flags: OpenFlags.readWrite)
+    let path = NamelessFiles.path(called: Array("/memfd:".utf8) + name + Array(" (deleted)".utf8), inode)
+    let description = FileDescription(RegularFile(inode), path: path, inode: inode, flags: OpenFlags.readWrite)
     do throws(Errno) { return UInt32(bitPattern: try process.install(description, closeOnExec: b & 1 != 0)) } catch {
       description.abandon()
       throw error

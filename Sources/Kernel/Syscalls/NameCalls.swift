@@ -323,7 +323,7 @@ extension Call {
 extension LinkTarget {
   /// What readlink says.
   func text(root: Path) throws(Errno) -> [UInt8] {
-    if let fixed = fixedText() { return fixed }
+    if let text = try text() { return text }
     return try resolve().text(root: root) ?? Array("(unreachable)".utf8)
   }
 }

@@ -397,10 +397,10 @@ extension Call {
         name[index] = byte[0]
       }
       let text = Array(name.prefix { $0 != 0 })
-      process.executable.withLock { $0.name = text }
+      task.name.withLock { $0 = text }
       return 0
     case 16:  // PR_GET_NAME
-      var name = process.name
+      var name = task.name.withLock { $0 }
       while name.count < 16 { name.append(0) }
       try UserMemory.write(name, 0..<16, to: b)
       return 0

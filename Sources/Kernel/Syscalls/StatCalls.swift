@@ -67,8 +67,8 @@ extension Call {
   }
 
   private func inode(of number: UInt32) throws(Errno) -> Inode {
-    guard let inode = try description(number).inode else { return Anonymous.inode(for: try description(number)) }
-    return inode
+    let description = try description(number)
+    return description.inode ?? NamelessFiles.inode(of: description.file)
   }
 
   func fstat(wide: Bool) throws(Errno) -> UInt32 { try store(try inode(of: a), wide: wide, to: b) }
@@ -169,14 +169,5 @@ extension Call {
     }
     if wanted != 0 { try inode.check(wanted, who) }
     return 0
-  }
-}
-
-/// Inodes for things that have no name: pipes, sockets, event files.
-enum Anonymous {
-  static func inode(for description: FileDescription) -> Inode {
-    var attributes = Attributes(mode: Mode.fifo | 0o600)
-    attributes.size = 0
-    return Inode(Mounts.all()[0].fileSystem, number: 1, attributes: attributes)
   }
 }

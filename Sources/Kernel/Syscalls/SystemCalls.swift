@@ -12,7 +12,7 @@ extension Call {
   func uname() throws(Errno) -> UInt32 {
     var bytes = [UInt8](repeating: 0, count: 390)
     let fields = [
-      Array("AdrOS".utf8), SystemName.node, Array("6.1.0-adros".utf8), Array("#1 SMP PREEMPT AdrOS in Swift".utf8),
+      SystemName.system, SystemName.node, SystemName.release, SystemName.version,
       Array("i686".utf8), SystemName.domain,
     ]
     for (index, field) in fields.enumerated() {
@@ -97,16 +97,6 @@ extension Call {
     var buffer = IOBuffer(a, Int(b))
     return try buffer.takeBytes(limit: 64)
   }
-}
-
-/// The host's name and its NIS domain's.
-public enum SystemName {
-  private static let cell = BootCell<SpinLock<(node: [UInt8], domain: [UInt8]), LeafRank>>()
-  public static func start() { cell.set(SpinLock((Array("adros".utf8), Array("(none)".utf8)))) }
-  public static var node: [UInt8] { cell.value.withLock { $0.node } }
-  static var domain: [UInt8] { cell.value.withLock { $0.domain } }
-  static func set(_ name: [UInt8]) { cell.value.withLock { $0.node = name } }
-  static func setDomain(_ name: [UInt8]) { cell.value.withLock { $0.domain = name } }
 }
 
 /// Ending the system with nothing lost.

@@ -10,13 +10,7 @@ import VFS
 
 /// ptrace(2) and process_vm_readv(2): debuggers.
 extension Call {
-  /// Who may look into a process: the same user in all respects, or the superuser. SPEC: ptrace(2) "Ptrace access mode checking".
-  func mayTrace(_ target: Process) -> Bool {
-    let (me, other) = (process.who, target.who)
-    if me.has(.trace) || target === process { return true }
-    return [other.uid, other.euid, other.suid].allSatisfy { $0 == me.uid }
-      && [other.gid, other.egid, other.sgid].allSatisfy { $0 == me.gid }
-  }
+  func mayTrace(_ target: Process) -> Bool { target.mayBeInspected(by: process) }
 
   /// Arguments: request, thread, address, data.
   func ptrace() throws(Errno) -> UInt32 {

@@ -16,6 +16,8 @@ public protocol OpenFile: AnyObject {
   var isSeekable: Bool { get }
   /// A device whose position means nothing: one can seek anywhere, and is at 0.
   var ignoresPosition: Bool { get }
+  /// What it is for who finds no name for it.
+  var identity: FileIdentity { get }
   /// The last descriptor is gone.
   func close(_ description: FileDescription)
 }
@@ -33,6 +35,7 @@ extension OpenFile {
   }
   public var isSeekable: Bool { false }
   public var ignoresPosition: Bool { false }
+  public var identity: FileIdentity { .descriptor("[file]") }
   public func close(_ description: FileDescription) {}
 }
 
@@ -177,6 +180,9 @@ public final class FileDescription {
     }
   }
 
+  /// Where the next read or write begins.
+  public var position: UInt64 { offset.withLock { $0 } }
+
   /// Moves the offset by a rule that sees the present one.
   public func seek(_ rule: (UInt64) throws(Errno) -> UInt64) throws(Errno) -> UInt64 {
     try offset.withLock { position throws(Errno) in
@@ -194,6 +200,9 @@ public struct DescriptorTable: ~Copyable {
   public var limit = 1024
 
   public init() {}
+
+  /// Numbers there is room for.
+  public var capacity: Int { slots.count }
 
   public subscript(_ number: Int32) -> FileDescription? {
     guard number >= 0, Int(number) < slots.count else { return nil }

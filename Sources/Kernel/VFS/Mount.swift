@@ -19,6 +19,9 @@ public enum MountFlags {
 public final class Mount {
   public let fileSystem: any FileSystem
   public let root: Dentry
+  /// Its number in /proc/PID/mountinfo and fdinfo.
+  public let id = lastID.wrappingAdd(1, ordering: .relaxed).newValue
+  private static let lastID = Atomic<UInt32>(0)
   /// What the mount shows in /proc/mounts.
   public let source: [UInt8]
   public internal(set) var flags: UInt32

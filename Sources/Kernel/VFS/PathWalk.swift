@@ -152,7 +152,7 @@ open class LinkTarget {
   public init() {}
   open func resolve() throws(Errno) -> Path { throw .noSuchFileOrDirectory }
   /// What readlink says, where that is no path (`pipe:[7]`).
-  open func fixedText() -> [UInt8]? { nil }
+  open func text() throws(Errno) -> [UInt8]? { nil }
 }
 
 extension Path {

@@ -16,18 +16,20 @@ public final class Pipe {
     var kept: UInt32 = 0
     var readers = 0
     var writers = 0
-    var readerOpens: UInt32 = 0
-    var writerOpens: UInt32 = 0
     init(pages: Int) { frames = Array(repeating: nil, count: pages) }
   }
   /// Writes of up to this many bytes are not interleaved.
   static var atomicSize: Int { 4096 }
   let state: Mutex<State, InodeRank>
+  let number = NamelessFiles.makeNumber()
   let readable = WaitQueue()
   let writable = WaitQueue()
   private let level = Atomic<UInt32>(0)
   private let keptRoom = Atomic<UInt32>(0)
   private let size: Atomic<UInt32>
+  /// How often each end was opened: one that came and went in the meantime has been met, too.
+  private let readerOpens = Atomic<UInt32>(0)
+  private let writerOpens = Atomic<UInt32>(0)
   private let ends = Atomic<UInt32>(0)  // writers in the low, readers in the high half: for conditions without the lock
 
   public init(pages: Int = 16) {
@@ -56,11 +58,11 @@ public final class Pipe {
     state.withLock { state in
       if reading {
         state.readers += 1
-        state.readerOpens &+= 1
+        readerOpens.wrappingAdd(1, ordering: .releasing)
       }
       if writing {
         state.writers += 1
-        state.writerOpens &+= 1
+        writerOpens.wrappingAdd(1, ordering: .releasing)
       }
       publish(state)
     }
@@ -84,6 +86,9 @@ public final class Pipe {
     ends.store(UInt32(state.writers) | UInt32(state.readers) << 16, ordering: .releasing)
   }
   private var hasWriters: Bool { ends.load(ordering: .acquiring) & 0xFFFF != 0 }
+  private func opens(ofWriters: Bool) -> UInt32 {
+    ofWriters ? writerOpens.load(ordering: .acquiring) : readerOpens.load(ordering: .acquiring)
+  }
   private var hasReaders: Bool { ends.load(ordering: .acquiring) >> 16 != 0 }
   /// Bytes waiting to be read.
   public var available: Int { Int(level.load(ordering: .acquiring)) }
@@ -321,23 +326,23 @@ public final class Pipe {
     let access = flags & OpenFlags.accessMask
     let reads = access != OpenFlags.writeOnly
     let writes = access != 0
-    if writes, !reads, flags & OpenFlags.nonBlocking != 0, !pipe.hasReaders { throw .noSuchAddressOrDevice }
-    let (readerOpens, writerOpens) = pipe.state.withLock { ($0.readerOpens, $0.writerOpens) }
+    // Who opens a pipe by its descriptor in /proc waits for nobody.
+    let isPipe = inode.fileSystem is NamelessFiles
+    if !isPipe, writes, !reads, flags & OpenFlags.nonBlocking != 0, !pipe.hasReaders { throw .noSuchAddressOrDevice }
+    let before = pipe.opens(ofWriters: reads)
     pipe.open(reading: reads, writing: writes)
     let end = PipeEnd(pipe, reads: reads, writes: writes)
-    if reads != writes, flags & OpenFlags.nonBlocking == 0 {
+    if !isPipe, reads != writes, flags & OpenFlags.nonBlocking == 0 {
       do throws(Errno) {
         let queue = reads ? pipe.readable : pipe.writable
         let _: Bool = try queue.wait(reason: "fifo open") {
-          let other = reads ? pipe.hasWriters : pipe.hasReaders
-          return other ? true : nil
+          (reads ? pipe.hasWriters : pipe.hasReaders) || pipe.opens(ofWriters: reads) != before ? true : nil
         }
       } catch {
         pipe.close(reading: reads, writing: writes)
         throw error == .interrupted ? .restart : error
       }
     }
-    _ = (readerOpens, writerOpens)
     return end
   }
 }
@@ -359,6 +364,7 @@ public final class PipeEnd: OpenFile {
     (try pipe.write(&buffer, nonBlocking: description.isNonBlocking), 0)
   }
   public func poll(_ table: PollTable?) -> PollEvents { pipe.poll(table, reads: reads, writes: writes) }
+  public var identity: FileIdentity { FileIdentity(mode: Mode.fifo | 0o600, number: pipe.number, name: "pipe", object: pipe) }
   public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     guard command == 0x541B else { throw .inappropriateIOCTLForDevice }  // FIONREAD
     try UserMemory.write32(UInt32(pipe.available), to: argument)

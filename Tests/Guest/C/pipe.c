@@ -128,3 +128,29 @@ CASE(last_words) {
   }
   pthread_join(thread, NULL);
 }
+
+// Who opens a FIFO meets who opened its other end, also one that has gone again before he runs.
+CASE(fifo_ends_that_come_and_go) {
+  OK(mkfifo("fifo", 0600));
+  int done[2];
+  OK(pipe(done));
+  pid_t child = CHILD({
+    for (int i = 0; i < 300; i++) {
+      int in = OK(open("fifo", O_RDONLY));
+      char byte;
+      EQUAL(read(in, &byte, 1), 1);
+      EQUAL(byte, (char)i);
+      EQUAL(read(in, &byte, 1), 0);
+      OK(close(in));
+      EQUAL(write(done[1], &byte, 1), 1);
+    }
+  });
+  for (int i = 0; i < 300; i++) {
+    int out = OK(open("fifo", O_WRONLY));
+    char byte = i;
+    EQUAL(write(out, &byte, 1), 1);
+    OK(close(out));
+    EQUAL(read(done[0], &byte, 1), 1);
+  }
+  EQUAL(reap(child), 0);
+}

@@ -249,9 +249,12 @@ static void *wait_for_all(void *unused) {
   return unused;
 }
 
-CASE(many_threads) {
-  enum { count = 1500 };
-  static pthread_t threads[count];
+// So many, where there is memory for them.
+static int many(int count) { return field("MemTotal") >= 700 << 10 ? count : count / 4; }
+
+LIMITED_CASE(many_threads, 120) {
+  int count = many(5000);
+  static pthread_t threads[5000];
   pthread_attr_t small;
   pthread_attr_init(&small);
   CHECK(!pthread_attr_setstacksize(&small, 65536));
@@ -259,6 +262,26 @@ CASE(many_threads) {
   for (int i = 0; i < count; i++) EQUAL(pthread_create(&threads[i], &small, wait_for_all, NULL), 0);
   pthread_barrier_wait(&together);
   for (int i = 0; i < count; i++) EQUAL(pthread_join(threads[i], NULL), 0);
+}
+
+// All are there at once: each says so, and ends when told.
+LIMITED_CASE(many_processes, 120) {
+  int count = many(2000), here[2], go[2];
+  static pid_t pids[2000];
+  OK(pipe(here));
+  OK(pipe(go));
+  for (int i = 0; i < count; i++)
+    pids[i] = CHILD({
+      close(go[1]);
+      char c = 'h';
+      EQUAL(write(here[1], &c, 1), 1);
+      EQUAL(read(go[0], &c, 1), 0);
+      exit(i & 127);
+    });
+  char c;
+  for (int i = 0; i < count; i++) EQUAL(read(here[0], &c, 1), 1);
+  close(go[1]);
+  for (int i = 0; i < count; i++) EQUAL(reap(pids[i]), i & 127);
 }
 
 // Everybody forks as long as it is allowed to; when they are gone all is as before.
