@@ -37,12 +37,6 @@ public final class Pipe {
     size = Atomic(UInt32(pages * pageSize))
   }
 
-  deinit {
-    state.withLock { state in
-      for case let frame? in state.frames { Frames.release(frame) }
-    }
-  }
-
   /// The two ends of a new pipe.
   public static func make(flags: UInt32) -> (reader: FileDescription, writer: FileDescription) {
     let pipe = Pipe()
@@ -74,10 +68,21 @@ public final class Pipe {
     state.withLock { state in
       if reading { state.readers -= 1 }
       if writing { state.writers -= 1 }
+      Self.emptyIfUnused(&state)
       publish(state)
     }
     readable.wake()
     writable.wake()
+  }
+
+  /// What nobody has open keeps nothing, also where a FIFO has a name. A splice that still has some of it ends first.
+  private static func emptyIfUnused(_ state: inout State) {
+    guard state.readers == 0, state.writers == 0, state.kept == 0 else { return }
+    for index in state.frames.indices {
+      if let frame = state.frames[index] { Frames.release(frame) }
+      state.frames[index] = nil
+    }
+    (state.head, state.tail) = (0, 0)
   }
 
   private func publish(_ state: borrowing State) {
@@ -257,6 +262,7 @@ public final class Pipe {
         _ = rest.take(into: frame, offset: Int(position & 0xFFF), count: part)
         position = (position + UInt32(part)) % UInt32(state.frames.count * pageSize)
       }
+      Self.emptyIfUnused(&state)
       publish(state)
     }
     if back > 0 { readable.wake() }

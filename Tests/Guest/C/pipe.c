@@ -129,6 +129,21 @@ CASE(last_words) {
   pthread_join(thread, NULL);
 }
 
+// What is left in a FIFO goes with those who had it open.
+CASE(fifo_keeps_nothing) {
+  OK(mkfifo("fifo", 0600));
+  char byte = 'x';
+  int both = OK(open("fifo", O_RDWR));
+  EQUAL(write(both, &byte, 1), 1);
+  OK(close(both));
+  int in = OK(open("fifo", O_RDONLY | O_NONBLOCK));
+  EQUAL(read(in, &byte, 1), 0);
+  int out = OK(open("fifo", O_WRONLY | O_NONBLOCK));
+  FAILS(read(in, &byte, 1), EAGAIN);
+  EQUAL(write(out, &byte, 1), 1);
+  EQUAL(read(in, &byte, 1), 1);
+}
+
 // Who opens a FIFO meets who opened its other end, also one that has gone again before he runs.
 CASE(fifo_ends_that_come_and_go) {
   OK(mkfifo("fifo", 0600));

@@ -11,6 +11,7 @@ struct Main {
     let command = readCommand()
     let hasRoot = enterRoot()
     mountAll()
+    openConsole()
     try? Process.newSession()
     try? FileDescriptor.standardInput.takeControl()
     if let command { end(hasRoot ? run(command, environment: environment) : 3) }
@@ -75,6 +76,16 @@ struct Main {
         if error != .resourceBusy { complain("cannot mount " + place, error) }
       }
     }
+  }
+
+  /// The console by its name in this root: the one that the kernel opened lies where programs cannot see it, and ttyname(3)
+  /// would not find it.
+  private static func openConsole() {
+    guard let console = try? FileDescriptor.open("/dev/console", flags: OpenFlags.readWrite | OpenFlags.noControllingTerminal) else {
+      return
+    }
+    for number in 0..<3 as Range<Int32> { try? console.duplicate(as: number) }
+    if console.rawValue > 2 { try? console.close() }
   }
 
   /// Runs a program in the foreground and reaps whatever else ends meanwhile.
