@@ -267,8 +267,7 @@ extension Call {
     switch operation {
     case 11: return UInt32(bitPattern: semaphore.lastProcess)
     case 12: return UInt32(bitPattern: semaphore.value)
-    case 14: return UInt32(result: semaphore.waitingForIncrease)
-    case 15: return UInt32(result: semaphore.waitingForZero)
+    case 14, 15: return UInt32(result: set.state.withLock { $0.waiting(for: Int(number), zero: operation == 15) })
     default:
       try set.set(Int(number), [int(argument)], process.id)
       return 0

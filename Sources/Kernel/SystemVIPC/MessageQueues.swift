@@ -42,11 +42,10 @@ public final class MessageQueue: IPCObject {
     var removed = false
     func step() -> Result?? {
       state.withLock { state in
-        if state.isRemoved {
-          removed = true
-          return .some(nil)
-        }
-        return body(&state).map { .some($0) }
+        // A message that came before the end is received, though the receiver runs after it.
+        if let result = body(&state) { return .some(result) }
+        removed = state.isRemoved
+        return removed ? .some(nil) : nil
       }
     }
     let result: Result?
@@ -109,7 +108,10 @@ public final class MessageQueue: IPCObject {
   }
 
   public func removed() {
-    state.withLock { $0.isRemoved = true }
+    state.withLock {
+      $0.isRemoved = true
+      $0.byteLimit = 0  // nothing is sent any more
+    }
     changed.wake()
   }
 }

@@ -24,9 +24,28 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
   public struct Semaphore {
     public var value: Int32 = 0
     public var lastProcess: Int32 = 0
-    public var waitingForIncrease = 0
-    public var waitingForZero = 0
   }
+
+  /// Operations that cannot be done yet. Who makes them possible does them: a value that is zero for a moment only lets
+  /// everybody go on who waits for that, and whoever came first is first.
+  final class Waiter {
+    let operations: [SemaphoreOperation]
+    let process: Int32
+    /// The first of them that cannot be done. This and the outcome are under the set's lock.
+    var blocker: SemaphoreOperation
+    var outcome: Outcome?
+    let event = WaitQueue()
+    enum Outcome {
+      case done
+      case failed(Errno)
+    }
+    init(_ operations: [SemaphoreOperation], _ process: Int32, _ blocker: SemaphoreOperation) {
+      self.operations = operations
+      self.process = process
+      self.blocker = blocker
+    }
+  }
+
   public struct State: ~Copyable {
     public var semaphores: [Semaphore]
     public var permissions: IPCPermissions
@@ -35,10 +54,16 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
     public var isRemoved = false
     /// What SEM_UNDO gives back when a process ends.
     var undo: [(process: Int32, number: Int, change: Int32)] = []
+    /// First come, first served.
+    var waiters: [Waiter] = []
+
+    /// How many wait for a semaphore to become larger, or zero.
+    public func waiting(for number: Int, zero: Bool) -> Int {
+      waiters.count { Int($0.blocker.number) == number && ($0.blocker.change == 0) == zero }
+    }
   }
   public static var maximumValue: Int32 { 32767 }
   public let state: SpinLock<State, SegmentRank>
-  public let changed = WaitQueue()
 
   public init(id: Int32, count: Int, permissions: IPCPermissions) {
     state = SpinLock(State(semaphores: Array(repeating: Semaphore(), count: count), permissions: permissions))
@@ -54,85 +79,105 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
   }
 
   /// All operations or none.
-  private func attempt(_ operations: [SemaphoreOperation], _ process: Process) -> Attempt {
-    state.withLock { state in
-      if state.isRemoved { return .failed(.identifierRemoved) }
-      var values = state.semaphores
-      for operation in operations {
-        let index = Int(operation.number)
-        guard index < values.count else { return .failed(.fileTooLarge) }
-        if operation.change == 0 {
-          if values[index].value != 0 { return .blocked(operation) }
-          continue
-        }
-        let result = values[index].value + Int32(operation.change)
-        if result < 0 { return .blocked(operation) }
-        if result > Self.maximumValue { return .failed(.outOfRange) }
-        values[index].value = result
-        values[index].lastProcess = process.id
+  private static func attempt(_ state: inout State, _ operations: [SemaphoreOperation], _ process: Int32) -> Attempt {
+    var values = state.semaphores
+    for operation in operations {
+      let index = Int(operation.number)
+      guard index < values.count else { return .failed(.fileTooLarge) }
+      if operation.change == 0 {
+        if values[index].value != 0 { return .blocked(operation) }
+        continue
       }
-      state.semaphores = values
-      for operation in operations where operation.undoes && operation.change != 0 { Self.note(&state, operation, process) }
-      state.operationTime = Clock.realtime
-      return .done
+      let result = values[index].value + Int32(operation.change)
+      if result < 0 { return .blocked(operation) }
+      if result > Self.maximumValue { return .failed(.outOfRange) }
+      values[index].value = result
+      values[index].lastProcess = process
     }
+    state.semaphores = values
+    for operation in operations where operation.undoes && operation.change != 0 { Self.note(&state, operation, process) }
+    state.operationTime = Clock.realtime
+    return .done
   }
 
-  private static func note(_ state: inout State, _ operation: SemaphoreOperation, _ process: Process) {
+  /// After a change: does what waiters can have done now, and answers those that must be woken.
+  private static func settle(_ state: inout State) -> [Waiter] {
+    var settled: [Waiter] = []
+    var goesOn = !state.waiters.isEmpty
+    while goesOn {
+      goesOn = false
+      var index = 0
+      while index < state.waiters.count {
+        let waiter = state.waiters[index]
+        switch attempt(&state, waiter.operations, waiter.process) {
+        case .blocked(let operation):
+          waiter.blocker = operation
+          index += 1
+          continue
+        case .done: waiter.outcome = .done
+        case .failed(let error): waiter.outcome = .failed(error)
+        }
+        goesOn = true
+        state.waiters.remove(at: index)
+        settled.append(waiter)
+      }
+    }
+    return settled
+  }
+
+  /// Changes something under the lock, and lets those go on who waited for it.
+  private func change<Result, Failure: Error>(_ body: (inout State) throws(Failure) -> Result) throws(Failure) -> Result {
+    let (result, settled) = try state.withLock { state throws(Failure) in (try body(&state), Self.settle(&state)) }
+    for waiter in settled { waiter.event.wake() }
+    return result
+  }
+
+  private static func note(_ state: inout State, _ operation: SemaphoreOperation, _ process: Int32) {
     let number = Int(operation.number)
     let change = Int32(operation.change)
-    if let index = state.undo.firstIndex(where: { $0.process == process.id && $0.number == number }) {
+    if let index = state.undo.firstIndex(where: { $0.process == process && $0.number == number }) {
       state.undo[index].change -= change
     } else {
-      state.undo.append((process.id, number, -change))
+      state.undo.append((process, number, -change))
     }
   }
 
   /// Does the operations, waiting if need be. Throws `wouldBlock` after `deadline`, `identifierRemoved`, `interrupted`.
   public func operate(_ operations: [SemaphoreOperation], _ process: Process, deadline: UInt64?) throws(Errno) {
     if operations.contains(where: { $0.undoes }) { process.addExitHandler(self) }
-    var failure: Errno?
-    var waiting: SemaphoreOperation?
-    defer { if let waiting { count(waiting, -1) } }
-    func step() -> Bool? {
-      if let old = waiting { count(old, -1) }
-      waiting = nil
-      switch attempt(operations, process) {
-      case .done: return true
-      case .failed(let error):
-        failure = error
-        return true
+    let waiter: Waiter? = try change { state throws(Errno) in
+      if state.isRemoved { throw .identifierRemoved }
+      switch Self.attempt(&state, operations, process.id) {
+      case .done: return nil
+      case .failed(let error): throw error
       case .blocked(let operation):
-        if !operation.waits {
-          failure = .wouldBlock
-          return true
-        }
-        waiting = operation
-        count(operation, 1)
-        return nil
+        if !operation.waits { throw .wouldBlock }
+        let waiter = Waiter(operations, process.id, operation)
+        state.waiters.append(waiter)
+        return waiter
       }
     }
-    do throws(Errno) {
-      let _: Bool = try changed.wait(deadline: deadline, reason: "semop", until: step)
-    } catch { throw error == .timedOut ? .wouldBlock : error }
-    if let failure { throw failure }
-    if operations.contains(where: { $0.change != 0 }) { changed.wake() }
+    if let waiter { try wait(waiter, deadline) }
   }
 
-  private func count(_ operation: SemaphoreOperation, _ delta: Int) {
-    state.withLock { state in
-      let index = Int(operation.number)
-      guard index < state.semaphores.count else { return }
-      if operation.change == 0 {
-        state.semaphores[index].waitingForZero += delta
-      } else {
-        state.semaphores[index].waitingForIncrease += delta
+  private func wait(_ waiter: Waiter, _ deadline: UInt64?) throws(Errno) {
+    let outcome: Waiter.Outcome
+    do throws(Errno) {
+      outcome = try waiter.event.wait(deadline: deadline, reason: "semop") { state.withLock { _ in waiter.outcome } }
+    } catch {
+      // It may have been done while a signal or the time ended the wait.
+      let late = state.withLock { state in
+        state.waiters.removeAll { $0 === waiter }
+        return waiter.outcome
       }
+      guard let late else { throw error == .timedOut ? .wouldBlock : error }
+      outcome = late
     }
+    if case .failed(let error) = outcome { throw error }
   }
 
   public func processEnded(_ process: Process) {
-    state.withLock { state in
+    change { state in
       for entry in state.undo where entry.process == process.id && entry.number < state.semaphores.count {
         let value = state.semaphores[entry.number].value + entry.change
         state.semaphores[entry.number].value = min(max(value, 0), Self.maximumValue)
@@ -140,14 +185,13 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
       }
       state.undo.removeAll { $0.process == process.id }
     }
-    changed.wake()
   }
 
   /// Sets a value; undo entries for it are forgotten. Throws `outOfRange`.
   public func set(_ number: Int?, _ values: [Int32], _ process: Int32) throws(Errno) {
-    try state.withLock { state throws(Errno) in
+    if values.contains(where: { $0 < 0 || $0 > Self.maximumValue }) { throw .outOfRange }
+    change { state in
       for (offset, value) in values.enumerated() {
-        if value < 0 || value > Self.maximumValue { throw .outOfRange }
         let index = number ?? offset
         state.semaphores[index].value = value
         state.semaphores[index].lastProcess = process
@@ -155,12 +199,17 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
       }
       state.changeTime = Clock.realtime
     }
-    changed.wake()
   }
 
   public func removed() {
-    state.withLock { $0.isRemoved = true }
-    changed.wake()
+    let waiters = state.withLock { state in
+      state.isRemoved = true
+      for waiter in state.waiters { waiter.outcome = .failed(.identifierRemoved) }
+      let waiters = state.waiters
+      state.waiters = []
+      return waiters
+    }
+    for waiter in waiters { waiter.event.wake() }
   }
 }
 

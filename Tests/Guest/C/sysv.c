@@ -110,3 +110,83 @@ CASE(message_queues) {
   OK(msgctl(id, IPC_RMID, NULL));
   EQUAL(reap(child), 0);
 }
+
+// A moment's value lets all go on who waited for it, though it is another, or the set is gone, when they run.
+CASE(semaphores_of_a_moment) {
+  enum { count = 8 };
+  for (int round = 0; round < 20; round++) {
+    int set = OK(semget(IPC_PRIVATE, 1, IPC_CREAT | 0600));
+    union {
+      int value;
+    } one = {1};
+    OK(semctl(set, 0, SETVAL, one));
+    pid_t children[count];
+    for (int i = 0; i < count; i++)
+      children[i] = CHILD({
+        struct sembuf zero = {0, 0, 0};
+        OK(semop(set, &zero, 1));
+      });
+    while (OK(semctl(set, 0, GETZCNT)) < count) pause_ms(1);
+    struct sembuf down = {0, -1, 0}, up = {0, 1, 0};
+    OK(semop(set, &down, 1));
+    if (round & 1) OK(semop(set, &up, 1));
+    OK(semctl(set, 0, IPC_RMID));
+    for (int i = 0; i < count; i++) EQUAL(reap(children[i]), 0);
+  }
+}
+
+// Who waits first goes on first, and takes what the next would have needed.
+CASE(semaphores_in_turn) {
+  int set = OK(semget(IPC_PRIVATE, 2, IPC_CREAT | 0600)), ends[2];
+  OK(pipe(ends));
+  pid_t children[3];
+  for (int i = 0; i < 3; i++) {
+    children[i] = CHILD({
+      struct sembuf take[2] = {{0, -1, 0}, {1, i == 1 ? -1 : 0, 0}};
+      OK(semop(set, take, i == 1 ? 2 : 1));
+      char c = 'a' + i;
+      EQUAL(write(ends[1], &c, 1), 1);
+    });
+    while (OK(semctl(set, 0, GETNCNT)) < i + 1) pause_ms(1);
+  }
+  struct sembuf two = {0, 2, 0}, other = {1, 1, 0}, one = {0, 1, 0};
+  OK(semop(set, &two, 1));
+  char c;
+  EQUAL(reap(children[0]), 0);
+  EQUAL(reap(children[2]), 0);
+  OK(semop(set, &other, 1));
+  EQUAL(semctl(set, 0, GETNCNT), 1);
+  OK(semop(set, &one, 1));
+  EQUAL(reap(children[1]), 0);
+  EQUAL(semctl(set, 0, GETVAL), 0);
+  EQUAL(semctl(set, 1, GETVAL), 0);
+  for (int i = 0; i < 3; i++) EQUAL(read(ends[0], &c, 1), 1);
+  EQUAL(c, 'b');
+  OK(semctl(set, 0, IPC_RMID));
+}
+
+// A message reaches who waited for it, though its queue is gone when he runs.
+CASE(last_message) {
+  for (int round = 0; round < 20; round++) {
+    int queue = OK(msgget(IPC_PRIVATE, IPC_CREAT | 0600));
+    struct {
+      long type;
+      char text[4];
+    } message = {7, "bye"};
+    pid_t child = CHILD({
+      EQUAL(OK(msgrcv(queue, &message, 4, 0, 0)), 4);
+      CHECK(message.type == 7 && !strcmp(message.text, "bye"));
+    });
+    char path[64], line[256];
+    sprintf(path, "/proc/%d/stat", child);
+    for (int asleep = 0; asleep < 3; pause_ms(1)) {
+      int file = OK(open(path, O_RDONLY));
+      line[OK(read(file, line, sizeof line - 1))] = 0;
+      close(file);
+      asleep = strrchr(line, ')')[2] == 'S' ? asleep + 1 : 0;
+    }
+    OK(msgsnd(queue, &message, 4, 0));
+    OK(msgctl(queue, IPC_RMID, NULL));
+    EQUAL(reap(child), 0);
+  }
+}
