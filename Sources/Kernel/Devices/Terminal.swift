@@ -13,10 +13,17 @@ public struct TerminalRank: LockRank { public static let level: UInt8 = 85 }
 /// Where a terminal's output goes. May be called with interrupts off (echo).
 public protocol TerminalOutput: AnyObject {
   func write(_ bytes: borrowing Span<UInt8>)
+  /// Bytes that it takes now without loss; who wants to write more waits for `outputMoved`.
+  var room: Int { get }
+}
+
+extension TerminalOutput {
+  /// A device that takes everything, however long that takes.
+  public var room: Int { .max }
 }
 
 /// A terminal: a line discipline, a device behind it, a session in front. SPEC: POSIX.1-2024 chapter 11, tty_ioctl(4).
-public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
+open class TerminalDevice: ControllingTerminal, Device, OpenFile {
   struct State: ~Copyable {
     var line = LineDiscipline()
     var session: Int32 = 0
@@ -24,50 +31,61 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
     var rows: UInt16 = 25
     var columns: UInt16 = 80
     var outputStopped = false
+    /// The other side is gone for ever: reads end, writes fail.
+    var isHungUp = false
   }
-  private let state = InterruptSpinLock<State, TerminalRank>(State())
-  private let readers = WaitQueue()
-  private let writers = WaitQueue()
-  private let outputs: [any TerminalOutput]
-  private let number: DeviceNumber
+  final let state = InterruptSpinLock<State, TerminalRank>(State())
+  final let readers = WaitQueue()
+  final let writers = WaitQueue()
+  private final let outputs: [any TerminalOutput]
+  private final let number: DeviceNumber
 
   public init(_ number: DeviceNumber, outputs: [any TerminalOutput]) {
     self.number = number
     self.outputs = outputs
   }
 
-  public override var deviceNumber: DeviceNumber { number }
-  public override var foregroundGroup: Int32 { state.withLock { $0.foreground } }
+  public override final var deviceNumber: DeviceNumber { number }
+  public override final var foregroundGroup: Int32 { state.withLock { $0.foreground } }
 
   // MARK: Input, from a driver
 
-  /// Takes bytes the device received. Interrupt-safe.
-  public func receive(_ byte: UInt8) {
-    var signal: UInt8?
+  /// Takes a byte that the device received. Interrupt-safe.
+  public final func receive(_ byte: UInt8) {
+    let one: [1 of UInt8] = [byte]
+    _ = receive(one.span, from: 0, waitsForRoom: false)
+  }
+
+  /// Takes bytes up to one that does more than wait for a reader; answers how many. With `waitsForRoom` what there is no room
+  /// for is left to the caller, else it is lost, as on a wire.
+  final func receive(_ bytes: borrowing Span<UInt8>, from start: Int, waitsForRoom: Bool) -> Int {
+    var event = TerminalEvent.none
     var group: Int32 = 0
-    var resumed = false
+    var position = start
     state.withLock { state in
       var echo: [UInt8] = []
-      switch state.line.receive(byte, echo: &echo) {
+      while position < bytes.count, event == .none {
+        if waitsForRoom, !state.line.acceptsInput { break }
+        event = state.line.receive(bytes[position], echo: &echo)
+        position += 1
+      }
+      switch event {
       case .none: break
-      case .signal(let number):
-        signal = number
-        group = state.foreground
+      case .signal: group = state.foreground
       case .stopOutput: state.outputStopped = true
-      case .startOutput:
-        state.outputStopped = false
-        resumed = true
+      case .startOutput: state.outputStopped = false
       }
       if !echo.isEmpty { send(echo) }
     }
-    if let signal, group > 0 { sendToGroup(group, SignalInformation(Signal(signal), code: 128)) }
-    if resumed { writers.wake() }
+    if case .signal(let number) = event, group > 0 { sendToGroup(group, SignalInformation(Signal(number), code: 128)) }
+    if event == .startOutput { writers.wake() }
     readers.wake()
+    return position - start
   }
 
   // MARK: Sessions
 
-  public override func sessionEnded(_ session: Int32) {
+  public override final func sessionEnded(_ session: Int32) {
     let group: Int32 = state.withLock { state in
       guard state.session == session else { return 0 }
       let group = state.foreground
@@ -75,17 +93,17 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
       state.foreground = 0
       return group
     }
+    for process in ProcessTable.shared.all() where ProcessTable.shared.withTree({ process.tree.session == session }) {
+      process.terminal.withLock { if $0 === self { $0 = nil } }
+    }
     if group > 0 {
       sendToGroup(group, SignalInformation(.hangUp, code: 128))
       sendToGroup(group, SignalInformation(.resume, code: 128))
     }
-    for process in ProcessTable.shared.all() where ProcessTable.shared.withTree({ process.tree.session == session }) {
-      process.terminal.withLock { if $0 === self { $0 = nil } }
-    }
   }
 
   /// Makes this the controlling terminal of the caller's session if it may be. SPEC: POSIX.1-2024 §11.1.3.
-  private func adopt(steal: Bool) throws(Errno) {
+  final func adopt(steal: Bool) throws(Errno) {
     let process = Task.currentTask.process
     let (isLeader, session, group) = ProcessTable.shared.withTree {
       (process.tree.session == process.id, process.tree.session, process.tree.group)
@@ -100,16 +118,37 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
     process.terminal.withLock { $0 = self }
   }
 
-  public func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+  open func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    adoptIfFree(flags)
+    return self
+  }
+
+  /// An open by a session's leader that has no terminal makes this one its own, but for O_NOCTTY.
+  final func adoptIfFree(_ flags: UInt32) {
     if flags & OpenFlags.noControllingTerminal == 0 {
       let taken = state.withLock { $0.session != 0 }
       if !taken, Task.currentTask.process.terminal.withLock({ $0 == nil }) { try? adopt(steal: false) }
     }
-    return self
+  }
+
+  /// The other side is gone: who reads finds the end, and the session loses its terminal.
+  final func hangUp() {
+    let session = state.withLock { state in
+      state.isHungUp = true
+      return state.session
+    }
+    readers.wake()
+    writers.wake()
+    guard session > 0 else { return }
+    sessionEnded(session)
+    if let leader = ProcessTable.shared.find(session) {
+      leader.send(SignalInformation(.hangUp, code: 128))
+      leader.send(SignalInformation(.resume, code: 128))
+    }
   }
 
   /// Stops a background process that touches its terminal. SPEC: POSIX.1-2024 §11.1.4.
-  private func checkForeground(_ signal: Signal) throws(Errno) {
+  final func checkForeground(_ signal: Signal) throws(Errno) {
     let task = Task.currentTask
     let process = task.process
     let foreground = state.withLock { $0.foreground }
@@ -130,8 +169,8 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
 
   // MARK: Reading and writing
 
-  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-    if buffer.count == 0 { return 0 }
+  public final func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+    if buffer.count == 0 || state.withLock({ $0.isHungUp }) { return 0 }
     try checkForeground(.terminalInput)
     let termios = state.withLock { $0.line.termios }
     let canonical = termios.has(local: Termios.canonical)
@@ -149,10 +188,13 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
       do throws(Errno) {
         let _: Bool = try readers.wait(deadline: deadline, reason: "tty read") {
           state.withLock { state in
+            if state.isHungUp { return true }
             if canonical { return state.line.isReadable }
             return state.line.readableCount >= max(1, min(minimum, wanted))
           } ? true : nil
         }
+        // Who was waiting is told; who comes later finds the end.
+        if state.withLock({ $0.isHungUp }) { throw .ioError }
         if !canonical, minimum > 0, tenths > 0 { try waitBetweenBytes(minimum, tenths) }
       } catch {
         if error == .timedOut { return try take(&buffer) }
@@ -163,7 +205,7 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
   }
 
   /// VTIME with VMIN: gives up when no byte comes for that long after the first.
-  private func waitBetweenBytes(_ minimum: Int, _ tenths: UInt64) throws(Errno) {
+  private final func waitBetweenBytes(_ minimum: Int, _ tenths: UInt64) throws(Errno) {
     var have = state.withLock { $0.line.readableCount }
     while have < minimum {
       do throws(Errno) {
@@ -179,182 +221,76 @@ public final class TerminalDevice: ControllingTerminal, Device, OpenFile {
     }
   }
 
-  private func take(_ buffer: inout IOBuffer) throws(Errno) -> Int {
+  private final func take(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     let count = buffer.count
     let bytes = state.withLock { $0.line.read(count) }
+    inputMoved()
     return try buffer.put(bytes.span)
   }
 
-  public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
+  /// Something has been read: there is room for more input.
+  open func inputMoved() {}
+  /// There is room for more output.
+  final func outputMoved() { writers.wake() }
+  /// Bytes written that the device still has.
+  open var waitingOutput: Int { 0 }
+
+  public final func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
     if state.withLock({ $0.line.termios.has(local: Termios.toStop) }) { try checkForeground(.terminalOutput) }
     var total = 0
     while buffer.count > 0 {
-      if state.withLock({ $0.outputStopped }) {
-        if description.isNonBlocking {
-          if total > 0 { return (total, 0) }
-          throw .wouldBlock
-        }
-        do throws(Errno) {
-          let _: Bool = try writers.wait(reason: "tty write") { state.withLock { $0.outputStopped } ? nil : true }
-        } catch {
-          if total > 0 { return (total, 0) }
-          throw error == .interrupted ? .restart : error
-        }
-      }
-      let bytes: [UInt8]
-      do throws(Errno) { bytes = try buffer.takeBytes(limit: 256) } catch {
-        if total > 0 { return (total, 0) }
+      do throws(Errno) {
+        let bytes = try buffer.takeBytes(limit: 256)
+        try write(bytes, nonBlocking: description.isNonBlocking)
+        total += bytes.count
+      } catch {
+        if total > 0 { break }
         throw error
-      }
-      total += bytes.count
-      var out: [UInt8] = []
-      out.reserveCapacity(bytes.count + 16)
-      state.withLock { state in
-        state.line.process(bytes, into: &out)
-        send(out)
       }
     }
     return (total, 0)
   }
 
-  private func send(_ bytes: [UInt8]) {
+  private final func write(_ bytes: [UInt8], nonBlocking: Bool) throws(Errno) {
+    // A tab may become eight blanks.
+    let most = bytes.count * 8
+    let isOpen: Bool = try writers.wait(orFail: nonBlocking, reason: "tty write") {
+      state.withLock { state in
+        if state.isHungUp { return false }
+        guard !state.outputStopped, outputs.allSatisfy({ $0.room >= most }) else { return nil }
+        var out: [UInt8] = []
+        out.reserveCapacity(bytes.count + 16)
+        state.line.process(bytes, into: &out)
+        send(out)
+        return true
+      }
+    }
+    if !isOpen { throw .ioError }
+  }
+
+  private final func send(_ bytes: [UInt8]) {
     for output in outputs { output.write(bytes.span) }
   }
 
   /// Kernel text on the terminal: a panic's cousin for init's absence.
-  public func print(_ text: String) {
+  public final func print(_ text: String) {
     var out: [UInt8] = []
     let bytes = Array(text.utf8)
     state.withLock { $0.line.process(bytes, into: &out) }
     send(out)
   }
 
-  public func poll(_ table: PollTable?) -> PollEvents {
+  public final func poll(_ table: PollTable?) -> PollEvents {
     table?.add(readers)
+    table?.add(writers)
     return state.withLock { state in
-      var events: PollEvents = state.outputStopped ? [] : [.writable, .normalWrite]
+      if state.isHungUp { return [.readable, .normalRead, .writable, .normalWrite, .hangUp, .error] }
+      var events: PollEvents = state.outputStopped || outputs.contains { $0.room < 2048 } ? [] : [.writable, .normalWrite]
       if state.line.isReadable { events.formUnion([.readable, .normalRead]) }
       return events
     }
-  }
-
-  // MARK: ioctl
-
-  /// SPEC: tty_ioctl(4); `struct termios` is 36 bytes, `struct termios2` 44.
-  public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
-    switch command {
-    case 0x5401: try putTermios(argument, wide: false)  // TCGETS
-    case 0x802C_542A: try putTermios(argument, wide: true)  // TCGETS2
-    case 0x5402, 0x5403, 0x5404: try setTermios(argument, flush: command == 0x5404)  // TCSETS, W, F
-    case 0x402C_542B, 0x402C_542C, 0x402C_542D: try setTermios(argument, flush: command == 0x402C_542D)
-    case 0x5409: break  // TCSBRK: output has been written when write returns
-    case 0x540A:  // TCXONC
-      if argument > 3 { throw .invalidArgument }
-      if argument < 2 {
-        state.withLock { $0.outputStopped = argument == 0 }
-        writers.wake()
-      }
-    case 0x540B:  // TCFLSH
-      if argument > 2 { throw .invalidArgument }
-      if argument != 1 { state.withLock { $0.line.flush() } }
-    case 0x540E: try adopt(steal: argument == 1)  // TIOCSCTTY
-    case 0x5422: try giveUp()  // TIOCNOTTY
-    case 0x540F: try UserMemory.write32(UInt32(bitPattern: try ownForeground()), to: argument)  // TIOCGPGRP
-    case 0x5410: try setForeground(Int32(bitPattern: try UserMemory.read32(argument)))  // TIOCSPGRP
-    case 0x5429:  // TIOCGSID
-      guard Task.currentTask.process.terminal.withLock({ $0 === self }) else { throw .inappropriateIOCTLForDevice }
-      try UserMemory.write32(UInt32(bitPattern: state.withLock { $0.session }), to: argument)
-    case 0x5413:  // TIOCGWINSZ
-      let (rows, columns) = state.withLock { ($0.rows, $0.columns) }
-      try UserMemory.write32(UInt32(rows) | UInt32(columns) << 16, to: argument)
-      try UserMemory.write32(0, to: argument &+ 4)
-    case 0x5414: try setSize(try UserMemory.read32(argument))  // TIOCSWINSZ
-    case 0x541B: try UserMemory.write32(UInt32(state.withLock { $0.line.readableCount }), to: argument)  // FIONREAD
-    case 0x5411: try UserMemory.write32(0, to: argument)  // TIOCOUTQ
-    case 0x5424: try UserMemory.write32(0, to: argument)  // TIOCGETD: N_TTY
-    default: throw .inappropriateIOCTLForDevice
-    }
-    return 0
-  }
-
-  private func putTermios(_ address: UInt32, wide: Bool) throws(Errno) {
-    let termios = state.withLock { $0.line.termios }
-    var bytes = [UInt8](repeating: 0, count: wide ? 44 : 36)
-    var out = bytes.mutableSpan
-    for (index, word) in [termios.input, termios.output, termios.control, termios.local].enumerated() {
-      store32(word, index * 4, &out)
-    }
-    out[16] = termios.discipline
-    for index in 0..<19 { out[17 + index] = termios.characters[index] }
-    if wide {
-      store32(38400, 36, &out)
-      store32(38400, 40, &out)
-    }
-    try UserMemory.write(bytes.span, to: address)
-  }
-
-  private func store32(_ value: UInt32, _ at: Int, _ out: inout MutableSpan<UInt8>) {
-    for index in 0..<4 { out[at + index] = UInt8(truncatingIfNeeded: value >> UInt32(index * 8)) }
-  }
-
-  private func setTermios(_ address: UInt32, flush: Bool) throws(Errno) {
-    try checkForeground(.terminalOutput)
-    var new = Termios()
-    new.input = try UserMemory.read32(address)
-    new.output = try UserMemory.read32(address &+ 4)
-    new.control = try UserMemory.read32(address &+ 8)
-    new.local = try UserMemory.read32(address &+ 12)
-    var characters = [UInt8](repeating: 0, count: 20)
-    var span = characters.mutableSpan
-    try UserMemory.read(address &+ 16, into: &span)
-    new.discipline = characters[0]
-    for index in 0..<19 { new.characters[index] = characters[index + 1] }
-    let settings = new
-    state.withLock {
-      if flush { $0.line.flush() }
-      $0.line.set(settings)
-    }
-    readers.wake()
-  }
-
-  private func giveUp() throws(Errno) {
-    let process = Task.currentTask.process
-    guard process.terminal.withLock({ $0 === self }) else { throw .inappropriateIOCTLForDevice }
-    let (isLeader, session) = ProcessTable.shared.withTree { (process.tree.session == process.id, process.tree.session) }
-    if isLeader { sessionEnded(session) } else { process.terminal.withLock { $0 = nil } }
-  }
-
-  private func ownForeground() throws(Errno) -> Int32 {
-    guard Task.currentTask.process.terminal.withLock({ $0 === self }) else { throw .inappropriateIOCTLForDevice }
-    return state.withLock { $0.foreground }
-  }
-
-  private func setForeground(_ group: Int32) throws(Errno) {
-    let process = Task.currentTask.process
-    guard process.terminal.withLock({ $0 === self }) else { throw .inappropriateIOCTLForDevice }
-    if group <= 0 { throw .invalidArgument }
-    let session = ProcessTable.shared.withTree { process.tree.session }
-    let members = ProcessTable.shared.all().filter { other in ProcessTable.shared.withTree { other.tree.group == group } }
-    guard !members.isEmpty else { throw .noSuchProcess }
-    guard members.contains(where: { other in ProcessTable.shared.withTree { other.tree.session == session } }) else {
-      throw .notPermitted
-    }
-    try checkForeground(.terminalOutput)
-    state.withLock { $0.foreground = group }
-  }
-
-  private func setSize(_ packed: UInt32) throws(Errno) {
-    let rows = UInt16(truncatingIfNeeded: packed)
-    let columns = UInt16(truncatingIfNeeded: packed >> 16)
-    let group: Int32 = state.withLock { state in
-      if state.rows == rows, state.columns == columns { return 0 }
-      state.rows = rows
-      state.columns = columns
-      return state.foreground
-    }
-    if group > 0 { sendToGroup(group, SignalInformation(.windowChange, code: 128)) }
   }
 }
 
@@ -365,6 +301,6 @@ public final class CurrentTerminal: Device {
     guard let terminal = Task.currentTask.process.terminal.withLock({ $0 }) as? TerminalDevice else {
       throw .noSuchAddressOrDevice
     }
-    return terminal
+    return try terminal.open(inode, flags: flags | OpenFlags.noControllingTerminal)
   }
 }

@@ -19,6 +19,7 @@ public enum Terminals {
       let wanted = name == Array("tty1".utf8) || name == Array("tty".utf8) ? Array("tty0".utf8) : name
       if let found = terminals.first(where: { Array($0.name.utf8) == wanted }) { console = found.device }
     }
+    PseudoTerminals.start()
     guard let console else { return }
     DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, console)
   }

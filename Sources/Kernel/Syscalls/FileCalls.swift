@@ -486,11 +486,3 @@ extension Call {
     return 0
   }
 }
-
-extension FileDescription {
-  /// Ends a description that never got a descriptor.
-  public func abandon() {
-    adopt()
-    drop()
-  }
-}

@@ -160,6 +160,12 @@ public final class FileDescription {
     inode?.removeUser()
   }
 
+  /// Ends a description that never got a descriptor.
+  public func abandon() {
+    adopt()
+    drop()
+  }
+
   public func read(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     guard isReadable else { throw .badFileDescriptor }
     guard file.isSeekable else { return try file.read(&buffer, at: 0, self) }

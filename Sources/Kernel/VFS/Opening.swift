@@ -9,6 +9,11 @@ public protocol Device: AnyObject {
   func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile
 }
 
+/// Devices of one driver that come and go.
+public protocol DeviceFamily: AnyObject {
+  func device(minor: UInt32) -> (any Device)?
+}
+
 /// Devices by type and number; filled by drivers.
 public enum DeviceRegistry {
   struct Entry {
@@ -19,10 +24,17 @@ public enum DeviceRegistry {
     let device: any Device
   }
   private static let entries = BootCell<SpinLock<[Entry], LeafRank>>()
+  /// Drivers whose character devices come and go, by major number.
+  private static let families = BootCell<SpinLock<[(major: UInt32, family: any DeviceFamily)], LeafRank>>()
   /// Where nodes of new devices appear (devfs), once it exists.
   public static let directory = BootCell<DeviceNodes>()
 
-  public static func start() { entries.set(SpinLock([])) }
+  public static func start() {
+    entries.set(SpinLock([]))
+    families.set(SpinLock([]))
+  }
+
+  public static func register(major: UInt32, _ family: any DeviceFamily) { families.value.withLock { $0.append((major, family)) } }
 
   /// Makes a device known, and gives it a node in /dev.
   public static func register(
@@ -35,7 +47,9 @@ public enum DeviceRegistry {
   }
 
   public static func find(block: Bool, _ number: DeviceNumber) -> (any Device)? {
-    entries.value.withLock { $0.first { $0.isBlock == block && $0.number == number }?.device }
+    if let device = entries.value.withLock({ $0.first { $0.isBlock == block && $0.number == number }?.device }) { return device }
+    if block { return nil }
+    return families.value.withLock { $0.first { $0.major == number.major }?.family }?.device(minor: number.minor)
   }
 
   /// Names of block devices, for `root=` and /proc/partitions.

@@ -36,6 +36,11 @@ public struct LineDiscipline: Sendable {
     termios.has(local: Termios.canonical) ? (lines.first.map { $0.isEOF ? $0.end - 1 : $0.end } ?? 0) : buffer.count
   }
 
+  /// Whether another byte may come: always while a line is being typed, so that one that is too long can be ended.
+  public var acceptsInput: Bool {
+    buffer.count < Self.capacity - 1 || termios.has(local: Termios.canonical) && lines.isEmpty
+  }
+
   // MARK: Input
 
   /// Takes a byte from the line; echo is appended to `echo`.

@@ -68,7 +68,7 @@ struct Main {
   }
 
   private static func mountAll() {
-    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
+    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("devpts", "/dev/pts"), ("tmpfs", "/tmp")]
     for (type, place) in mounts {
       guard (try? FileSystem.stat(place)) != nil else { continue }
       if let mounted = try? FileSystem.stat(place + "/self"), mounted.type == Mode.link { continue }
