@@ -3,7 +3,9 @@ import ImageKit
 
 /// Debian's unmodified i386 programs, run as a user would run them.
 enum ProgramTests {
-  static let names = ["programs: Debian's busybox and bash", "programs: Debian's programs with shared libraries"]
+  static let names = [
+    "programs: Debian's busybox and bash", "programs: Debian's programs with shared libraries", "programs: Debian's system tools",
+  ]
 
   /// A command line for a shell, and what it must print.
   private typealias Case = (name: String, shell: [String], command: String, wanted: String)
@@ -11,6 +13,7 @@ enum ProgramTests {
   static func run(_ results: Results, timeout: Double) async throws {
     try await runStatic(results, timeout)
     try await runDynamic(results, timeout)
+    try await runTools(results, timeout)
   }
 
   /// The packages with all they need, or nil where there is no registry.
@@ -108,6 +111,55 @@ enum ProgramTests {
         "tar and xz", bash,
         "cd /tmp; seq 100000 > s; tar c s | xz | tar xJ -O | md5sum; gawk '{s+=$1} END {print s}' s",
         "dea9193b768319cbb4ff1a137ac03113  -\n5000050000"
+      ),
+    ]
+    try await check(cases, image, results, timeout)
+  }
+
+  /// What looks at the system, works it hard, or wants a terminal.
+  private static func runTools(_ results: Results, _ timeout: Double) async throws {
+    let packages = [
+      "bash", "dash", "coreutils", "libc-bin", "procps", "util-linux", "bsdutils", "bsdextrautils", "mount", "vim-tiny", "tmux", "rt-tests",
+      "dbench", "ncurses-base",
+      "gawk", "grep", "sed",
+    ]
+    guard let folder = try await unpack(packages, results, names[2]) else { return }
+    var tree = RootTree()
+    try tree.addTree(folder)
+    let image = try Paths.scratch("debian-tools.ext2")
+    try Ext2Image(time: 1_700_000_000, label: "debian", size: 1 << 29).write(tree, to: image.path)
+    let bash = ["/bin/bash", "-c"]
+    let cases: [Case] = [
+      (
+        "ps shows the shell's family", bash,
+        "sleep 9 & ps -o pid=,ppid=,stat=,comm= -p $$,$! | sed 's/  */ /g; s/^ //'; ps -o vsz=,rss= -p $$ | gawk '$1 > $2 && $2 > 500 {print \"sizes\"}'",
+        "2 1 S+ bash\n3 2 S+ sleep\nsizes"
+      ),
+      ("top lists itself", bash, "top -b -n 1 | gawk '/Tasks/ {print $2} $NF == \"top\" {print $NF, ($6 > 0)}'", "4\ntop 1"),
+      (
+        "free and vmstat agree", bash,
+        "free -k | gawk '/Mem/ {print ($2 > $4 && $2 < 530000)}'; vmstat -s | grep -c memory; vmstat | gawk 'NR == 3 {print NF}'",
+        "1\n6\n17"
+      ),
+      ("pmap adds up", bash, "pmap -x $$ | tail -1 | gawk '{print $1, ($3 > $4 && $4 > 0)}'; pgrep -x init", "total 1\n1"),
+      (
+        "util-linux looks around", bash,
+        "findmnt -n -o FSTYPE /; lscpu | grep -c 'CPU(s):'; getopt -o a: -- -a x y; taskset -p $$ | sed 's/.*: //'; mountpoint -q /proc && echo proc",
+        "ext2\n1\n -a 'x' -- 'y'\n1\nproc"
+      ),
+      ("hackbench", bash, "hackbench -g 2 -l 100 -p | grep -c Time; hackbench -T -g 2 -l 100 | grep -c Time", "1\n1"),
+      ("dbench", bash, "cd /tmp; dbench -t 2 -c /usr/share/dbench/client.txt 3 | grep -c 'Throughput.*3 procs'", "1"),
+      (
+        "vim edits", bash,
+        "cd /tmp; printf 'one\\ntwo\\n' > f; script -qc \"vim.tiny -u NONE -c 2 -c 'normal A more' -c wq f\" /dev/null > o; cat f",
+        "one\ntwo more"
+      ),
+      (
+        "tmux keeps a shell", bash,
+        "export LC_ALL=C.UTF-8 TERM=linux; tmux -f /dev/null new-session -d -x 60 -y 20 bash; tmux send-keys 'stty size; tty' Enter;"
+          + " for i in {1..100}; do tmux capture-pane -p > /tmp/o; grep -q ^/dev /tmp/o && break; sleep 0.05; done;"
+          + " grep -x -e '[0-9 ]*' -e /dev/.* /tmp/o | grep .; tmux kill-server; ls /dev/pts",
+        "20 60\n/dev/pts/0"
       ),
     ]
     try await check(cases, image, results, timeout)
