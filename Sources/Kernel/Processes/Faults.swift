@@ -22,6 +22,7 @@ public enum PendingWork {
       task.launch = nil
       launch()
     }
+    if task.takeTick() { task.process.checkProcessorTimers() }
     guard task.handlePendingWork(frame) else { return false }
     task.finish()
     return true

@@ -95,6 +95,7 @@ extension Process {
     child.executable.withLock { $0 = image }
     let limits = self.limits.withLock { $0 }
     child.limits.withLock { $0 = limits }
+    if limits[0].soft != ResourceLimit.infinity || limits[0].hard != ResourceLimit.infinity { child.limitProcessorTime(limits[0]) }
     child.limitsFileSize.store(limits[1].soft != ResourceLimit.infinity, ordering: .relaxed)
     guard ProcessTable.shared.add(child, childOf: self, by: parent) else { throw .restartAlways }
     return task

@@ -108,6 +108,9 @@ public final class Process {
     return sum
   }
   public let alarm: AlarmTimer
+  let processorTimers = SpinLock<ProcessorTimers, ProcessRank>(.init())
+  /// Whether timer interrupts have to look at them.
+  let watchesProcessorTime = Atomic<Bool>(false)
   let exitHandlers = SpinLock<[any ExitHandler], ProcessRank>([])
   public let personality = Atomic<UInt32>(0)
   /// Programs it executes gain nothing from set-user-id bits. SPEC: prctl(2) PR_SET_NO_NEW_PRIVS.
@@ -273,6 +276,18 @@ public final class Task: Thread {
     process.limitsFileSize.load(ordering: .relaxed) ? process.limits.withLock { $0[1].soft } : .max
   }
   override public func exceededFileSize() { process.send(SignalInformation(.fileSize), to: self) }
+
+  /// A timer interrupt came since the last look at the process's timers.
+  private var hasTicked = false
+  override public func tick() {
+    guard process.watchesProcessorTime.load(ordering: .relaxed) else { return }
+    hasTicked = true
+    needsAttention = true
+  }
+  func takeTick() -> Bool {
+    defer { hasTicked = false }
+    return hasTicked
+  }
 
   public let process: Process
   /// Its own, as PR_SET_NAME sets it: up to 15 bytes.

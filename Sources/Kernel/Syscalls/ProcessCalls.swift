@@ -355,8 +355,9 @@ extension Call {
     try target.limits.withLock { limits throws(Errno) in
       if limit.hard > limits[index].hard, !mayRaise { throw .notPermitted }
       limits[index] = limit
+      if index == 1 { target.limitsFileSize.store(limit.soft != ResourceLimit.infinity, ordering: .relaxed) }
     }
-    if index == 1 { target.limitsFileSize.store(limit.soft != ResourceLimit.infinity, ordering: .relaxed) }
+    if index == 0 { target.limitProcessorTime(limit) }
     if index == 7 { target.descriptors.withLock { $0.limit = Int(clamping: min(limit.soft, 1_048_576)) } }
   }
 

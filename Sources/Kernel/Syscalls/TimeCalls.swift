@@ -123,20 +123,32 @@ extension Call {
   }
 
   func getitimer() throws(Errno) -> UInt32 {
-    guard a == 0 else { throw .invalidArgument }
-    let left = process.alarm.left
+    let left = try intervalTimer()
     try putTimeval(left.interval, to: b)
     try putTimeval(left.remaining, to: b &+ 8)
     return 0
   }
 
+  /// 0 is ITIMER_REAL, 1 ITIMER_VIRTUAL, 2 ITIMER_PROF.
+  private func intervalTimer() throws(Errno) -> (interval: UInt64, remaining: UInt64) {
+    switch a {
+    case 0: return process.alarm.left
+    case 1, 2:
+      let (remaining, interval) = process.processorTimer(a == 1 ? .virtual : .profiling)
+      return (interval, remaining)
+    default: throw .invalidArgument
+    }
+  }
+
   func setitimer() throws(Errno) -> UInt32 {
-    guard a == 0 else { throw .invalidArgument }
-    let old = process.alarm.left
-    if b != 0 {
-      let interval = try timeval(b)
-      let value = try timeval(b &+ 8)
+    let old = try intervalTimer()
+    // Without a new setting the timer is stopped, as on Linux.
+    let interval = b == 0 ? 0 : try timeval(b)
+    let value = b == 0 ? 0 : try timeval(b &+ 8)
+    if a == 0 {
       process.alarm.set(due: value == 0 ? nil : Clock.monotonic + value, interval: value == 0 ? 0 : interval)
+    } else {
+      process.setProcessorTimer(a == 1 ? .virtual : .profiling, value: value, interval: interval)
     }
     if c != 0 {
       try putTimeval(old.interval, to: c)

@@ -514,6 +514,7 @@ public enum Scheduler {
     let me = Thread.current
     let idle = me === queue.idle
     if !idle {
+      me.tick()
       if me.penalty < 5, !me.policy.isRealtime { me.penalty += 1 }
       if queue.ready.count > 0 {
         unsafe percpu_set_need_resched(1)

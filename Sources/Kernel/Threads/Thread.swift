@@ -30,6 +30,8 @@ public enum SchedulingPolicy: UInt32, Sendable {
   open var fileSizeLimit: UInt64 { .max }
   /// It has tried to.
   open func exceededFileSize() {}
+  /// A timer interrupt has come while it runs. Interrupts are off.
+  open func tick() {}
 
   /// Guarded by the run-queue lock of `cpu`.
   final var state: State = .new

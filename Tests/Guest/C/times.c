@@ -1,5 +1,6 @@
 // Processor time: what a process and its children used, in user mode and in the kernel.
 #include "test.h"
+#include <sys/time.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/times.h>
@@ -163,4 +164,54 @@ CASE(use_beyond_time) {
   CHECK(children.ru_maxrss >= 8000);
   FAILS(getrusage(5, &after), EINVAL);
   FAILS(syscall(SYS_getrusage, RUSAGE_SELF, 4096), EFAULT);
+}
+
+static volatile int rung;
+static void ring(int signal) { rung++; }
+
+static double used(void) {
+  struct timespec t;
+  OK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t));
+  return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+// Timers that run while the process does.
+CASE(timers_of_processor_time) {
+  struct sigaction a = {.sa_handler = ring};
+  OK(sigaction(SIGVTALRM, &a, NULL));
+  OK(sigaction(SIGPROF, &a, NULL));
+  struct itimerval every = {{0, 60000}, {0, 60000}}, never = {{0, 0}, {0, 0}}, is;
+  for (int which = ITIMER_VIRTUAL; which <= ITIMER_PROF; which++) {
+    rung = 0;
+    OK(setitimer(which, &every, NULL));
+    pause_ms(200);
+    EQUAL(rung, 0);  // it has not run
+    OK(getitimer(which, &is));
+    CHECK(is.it_interval.tv_usec == 60000 && is.it_value.tv_usec > 0 && is.it_value.tv_usec <= 70000);
+    for (double start = used(); used() - start < 0.35;)
+      for (volatile int i = 0; i < 20000; i++) {}
+    CHECK(rung >= 3 && rung <= 7);
+    OK(setitimer(which, &never, &is));
+    CHECK(is.it_interval.tv_usec == 60000 && is.it_value.tv_usec > 0);
+    int before = rung;
+    for (double start = used(); used() - start < 0.1;) {}
+    EQUAL(rung, before);
+    OK(getitimer(which, &is));
+    EQUAL(is.it_value.tv_sec + is.it_value.tv_usec, 0);
+  }
+  FAILS(setitimer(3, &never, NULL), EINVAL);
+  FAILS(getitimer(-1, &is), EINVAL);
+}
+
+CASE(limit_of_processor_time) {
+  pid_t child = CHILD({
+    struct sigaction a = {.sa_handler = ring};
+    OK(sigaction(SIGXCPU, &a, NULL));
+    struct rlimit limit = {1, 2};
+    OK(setrlimit(RLIMIT_CPU, &limit));
+    while (!rung) {}
+    CHECK(used() >= 0.9 && used() < 1.6);
+    for (;;) {}
+  });
+  EQUAL(reap(child), 128 + SIGKILL);
 }

@@ -7,7 +7,8 @@ public struct Signal: Equatable, Sendable {
   public static let segmentation = Signal(11), user2 = Signal(12), pipe = Signal(13), alarm = Signal(14)
   public static let terminate = Signal(15), child = Signal(17), resume = Signal(18), stop = Signal(19)
   public static let terminalStop = Signal(20), terminalInput = Signal(21), terminalOutput = Signal(22)
-  public static let urgent = Signal(23), fileSize = Signal(25), windowChange = Signal(28)
+  public static let urgent = Signal(23), processorTime = Signal(24), fileSize = Signal(25)
+  public static let virtualAlarm = Signal(26), profiling = Signal(27), windowChange = Signal(28)
 
   public enum DefaultAction: Sendable { case terminate, core, ignore, stop, resume }
   public var defaultAction: DefaultAction {
