@@ -54,14 +54,12 @@ public enum Processors {
     (0..<count).reduce(0) { $0 + (unsafe cpuBlock($1).pointee.inside_call != 0 ? 1 : 0) }
   }
 
-  /// CPUID's vendor string.
-  public static var vendor: [UInt8] {
-    let leaf = unsafe cpuid(0, 0)
-    var text: [UInt8] = []
-    for word in [leaf.ebx, leaf.edx, leaf.ecx] {
-      for shift in UInt32(0)..<4 { text.append(UInt8(truncatingIfNeeded: word >> (shift * 8))) }
-    }
-    return text
+  /// What CPUID answers; zeroes beyond the last leaf of its range. SPEC: Intel SDM 2A, CPUID.
+  public static func identification(_ leaf: UInt32, _ subleaf: UInt32 = 0) -> (eax: UInt32, ebx: UInt32, ecx: UInt32, edx: UInt32) {
+    // SAFETY: reads constants of the processor.
+    guard leaf <= (unsafe cpuid(leaf & 0x8000_0000, 0).eax) else { return (0, 0, 0, 0) }
+    let answer = unsafe cpuid(leaf, subleaf)
+    return (answer.eax, answer.ebx, answer.ecx, answer.edx)
   }
 
   /// CPUID.1:EDX, for AT_HWCAP.

@@ -30,7 +30,7 @@ enum SystemFiles {
     [
       Item("meminfo", meminfo), Item("vmstat", vmstat), Item("uptime", uptime), Item("loadavg", loadavg), Item("stat", stat),
       Item("mounts", MountFiles.mounts), Item("devices", devices), Item("swaps", swaps),
-      Item("filesystems", filesystems), Item("version", version), Item("cmdline", cmdline), Item("cpuinfo", cpuinfo),
+      Item("filesystems", filesystems), Item("version", version), Item("cmdline", cmdline), Item("cpuinfo", ProcessorInformation.text),
       Item("interrupts", interrupts), Item("partitions", partitions), Item("kernel_state", kernelState),
       Item("sysrq-trigger", nothing, write: SystemRequest.perform),
     ]
@@ -145,20 +145,6 @@ enum SystemFiles {
   }
 
   static func cmdline() throws(Errno) -> [UInt8] { (commandLine.isSet ? commandLine.value.text : []) + [10] }
-
-  static func cpuinfo() throws(Errno) -> [UInt8] {
-    var text = Text()
-    for cpu in 0..<Processors.count {
-      text.add("processor\t: ")
-      text.add(UInt64(cpu))
-      text.add("\nvendor_id\t: ")
-      text.add(Processors.vendor)
-      text.add("\ncpu MHz\t\t: ")
-      text.add(UInt64(Clock.ticksPerMillisecond / 1000))
-      text.add(".000\n\n")
-    }
-    return text.bytes
-  }
 
   private static func swaps() throws(Errno) -> [UInt8] { Array("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".utf8) }
 
