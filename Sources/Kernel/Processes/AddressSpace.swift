@@ -104,10 +104,12 @@ public final class AddressSpace {
     guard let area = state.areas.findOrNext(address) else { throw .segmentation(mapped: false) }
     if area.start <= address { return area }
     // Below a stack: grow it if the limit and the guard gap allow.
-    guard area.kind == .stack, area.end - address.pageDown <= state.stackLimit,
-      !state.areas.overlaps((address.pageDown &- 0x10_0000)..<area.start)
+    let page = address.pageDown
+    let guardGap: UInt32 = 0x10_0000
+    guard area.kind == .stack, page >= Self.lowest, area.end - page <= state.stackLimit,
+      !state.areas.overlaps((page > guardGap ? page - guardGap : 0)..<area.start)
     else { throw .segmentation(mapped: false) }
-    state.areas.grow(stackAt: area.start, to: address.pageDown)
+    state.areas.grow(stackAt: area.start, to: page)
     guard let grown = state.areas.find(address) else { throw .segmentation(mapped: false) }
     return grown
   }

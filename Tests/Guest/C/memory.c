@@ -1,5 +1,6 @@
 // mremap(2): shrinks, grows in place, moves, and refuses what makes no sense.
 #include "test.h"
+#include <sys/resource.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -103,4 +104,18 @@ LIMITED_CASE(threads_map_at_once, 60) {
   pthread_t threads[4];
   for (long i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, mapper, (void *)(i + 1)));
   for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+}
+
+// A stack near address 0 has no room for its gap; it grows to the lowest page that may be mapped, and no further.
+CASE(stack_at_the_bottom) {
+  pid_t child = CHILD({
+    if (setrlimit(RLIMIT_STACK, &(struct rlimit){1 << 20, 1 << 20})) exit(1);
+    char *stack = mmap((void *)0x80000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0);
+    CHECK(stack == (void *)0x80000);
+    for (volatile char *page = stack; page >= (char *)0x10000; page -= 4096) *page = 1;
+    *(volatile char *)0xF000 = 1;
+    exit(2);
+  });
+  EQUAL(reap(child), 128 + SIGSEGV);
+  FAILS(open((char *)0x20, O_RDONLY), EFAULT);
 }
