@@ -96,6 +96,7 @@ public enum KernelSpace {
     }
     unsafe cr4_write(cr4)
     unsafe cr0_write(cr0_read() & ~0x4 & ~0x8 | 0x2 | 0x20)  // no EM, no TS; MP, NE
+    FPUState.start()
   }
 
   private static func setDirectory(_ index: Int, _ value: UInt64) {

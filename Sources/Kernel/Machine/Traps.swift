@@ -83,9 +83,14 @@ private func frameOutOfVirtualMode(_ frame: UnsafeMutablePointer<trap_frame>) ->
   return unsafe user
 }
 
-/// A segment register that does not load on the way out to user mode becomes null, and the return is tried again.
+/// A segment register that does not load on the way out to user mode becomes null, and the return is tried again; so does the
+/// user's %gs when a thread is switched to.
 private func repairSelector(_ frame: UnsafeMutablePointer<trap_frame>) -> Bool {
   let eip = unsafe frame.pointee.eip
+  if unsafe eip == symbolAddress(&gs_load_fault) {
+    unsafe frame.pointee.eip = symbolAddress(&gs_load_null)
+    return true
+  }
   guard unsafe eip >= symbolAddress(&return_fault_start), unsafe eip < symbolAddress(&return_fault_iret) else { return false }
   // SAFETY: the fault left the stack pointer at the selector: there a trap from user mode has the user's stack pointer.
   unsafe frame.pointee.esp = 0

@@ -523,10 +523,11 @@ enum TLS {
     let limit = try UserMemory.read32(address &+ 8)
     let flags = try UserMemory.read32(address &+ 12)
     guard entry == -1 || (22...24).contains(entry) else { throw .invalidArgument }
-    if flags & 0x28 == 0x28, limit == 0, base == 0 { return (entry, 0) }  // empty: read_exec_only and not_present
-    var access: UInt64 = 0x70 | 0x82  // DPL 3, data, present unless told otherwise
-    access = 0xF0 | (flags >> 3 & 1 == 0 ? 2 : 0) | (flags >> 1 & 3 == 2 ? 8 : flags >> 1 & 3 == 1 ? 4 : 0)
-    if flags >> 5 & 1 != 0 { access &= ~0x80 }
+    // Empty: read_exec_only and not_present, or nothing at all.
+    if flags == 0x28 || flags == 0, limit == 0, base == 0 { return (entry, 0) }
+    // Data of 32 bits that is there, as on Linux: nothing else is of use for thread-local storage.
+    guard flags & 1 != 0, flags >> 1 & 3 < 2, flags >> 5 & 1 == 0 else { throw .invalidArgument }
+    let access: UInt64 = 0xF0 | (flags >> 3 & 1 == 0 ? 2 : 0) | (flags >> 1 & 1 != 0 ? 4 : 0)  // present, DPL 3
     var value = UInt64(limit & 0xFFFF) | UInt64(base & 0xFF_FFFF) << 16 | access << 40
     value |= UInt64(limit >> 16 & 0xF) << 48 | UInt64(base >> 24) << 56
     value |= UInt64(flags & 1) << 54 | UInt64(flags >> 4 & 1) << 55 | UInt64(flags >> 6 & 1) << 52
@@ -564,6 +565,7 @@ extension Call {
     TLS.set(entry, descriptor, of: task)
     descriptor = 0
     task.reloadSegments()
+    task.loadGS(task.currentGS)  // which may be of the entry that has changed
     return 0
   }
 }

@@ -161,16 +161,18 @@ extension Call {
   }
 
   private func fpu(_ target: Task) -> [UInt32] {
+    var words: [UInt32] = []
     target.withSavedFPUState { state in
-      var words: [UInt32] = []
       for index in 0..<128 { words.append(state[index]) }
-      return words
+      return false
     }
+    return words
   }
 
   private func setFPU(_ target: Task, _ words: [UInt32]) {
     target.withSavedFPUState { state in
       for index in 0..<128 { state[index] = words[index] }
+      return true
     }
   }
 

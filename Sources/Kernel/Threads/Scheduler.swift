@@ -434,7 +434,7 @@ public enum Scheduler {
     // A user thread that is switched to goes on inside the kernel.
     unsafe block.pointee.inside_call = next.fpuArea != nil ? 1 : 0
     if let area = unsafe previous.fpuArea {
-      unsafe fpu_save(area)
+      unsafe fpu_save(area, FPUState.extended)
       previous.gs = unsafe gs_read()
     }
     let table = unsafe next.pageTable != 0 ? next.pageTable : KernelSpace.pdpt
@@ -444,9 +444,9 @@ public enum Scheduler {
       unsafe cr3_write(table)
     }
     if let area = unsafe next.fpuArea {
-      unsafe fpu_restore(area)
+      unsafe fpu_restore(area, FPUState.extended)
       next.loadSegments()
-      unsafe gs_load(next.gs)
+      unsafe gs_load(UInt32(next.gs))
     }
   }
 

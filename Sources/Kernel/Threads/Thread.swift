@@ -73,7 +73,7 @@ public enum SchedulingPolicy: UInt32, Sendable {
   final let stackTop: UInt32
   /// Physical address of the PDPT to run with; 0 for kernel threads.
   public final var pageTable: UInt32 = 0
-  /// 512 bytes for FXSAVE, or nil for kernel threads.
+  /// An image of `FPUState`, or nil for kernel threads.
   final var fpuArea: UnsafeMutableRawPointer?
   /// The user's thread-local segments, GDT entries 22-24, and its %gs selector.
   public final var tls: (UInt64, UInt64, UInt64) = (0, 0, 0)
@@ -113,14 +113,12 @@ public enum SchedulingPolicy: UInt32, Sendable {
     self.body = body
     if user {
       var area: UnsafeMutableRawPointer?
-      guard unsafe heapAllocateAligned(&area, 16, 512) == 0 else {
+      guard unsafe heapAllocateAligned(&area, FPUState.alignment, FPUState.size) == 0 else {
         KernelSpace.freeStack(top: stack)
         throw .noMemory
       }
-      // SAFETY: 512 fresh bytes, 16-aligned; a zero image with the default control words is valid.
-      unsafe area!.initializeMemory(as: UInt8.self, repeating: 0, count: 512)
-      unsafe area!.storeBytes(of: 0x37F, as: UInt16.self)
-      unsafe area!.storeBytes(of: 0x1F80, toByteOffset: 24, as: UInt32.self)
+      // SAFETY: fresh bytes of that size and alignment.
+      unsafe FPUState.reset(area!)
       unsafe fpuArea = area
     } else {
       unsafe fpuArea = nil
@@ -217,7 +215,7 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// Copies the running thread's FPU state and segments to a thread being forked from it.
   public final func inheritMachineState(from parent: Thread) {
     // SAFETY: `parent` is the running thread, so its live registers are in the CPU.
-    if let mine = unsafe fpuArea { unsafe fpu_save(mine) }
+    if let mine = unsafe fpuArea { unsafe fpu_save(mine, FPUState.extended) }
     tls = parent.tls
     gs = unsafe gs_read()
   }
@@ -229,7 +227,10 @@ public enum SchedulingPolicy: UInt32, Sendable {
     tls = (0, 0, 0)
     gs = 0
     unsafe gs_load(0)
-    unsafe fpu_reset()
+    if let mine = unsafe fpuArea {
+      unsafe FPUState.reset(mine)
+      unsafe fpu_restore(mine, FPUState.extended)
+    }
     loadSegments()
     leavePreemptionOff()
   }
@@ -253,39 +254,36 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// Gives user mode a %gs selector; the caller checked that it loads.
   public final func loadGS(_ selector: UInt32) {
     // SAFETY: null, the user data segment or one of this thread's own TLS entries.
-    unsafe gs_load(UInt16(truncatingIfNeeded: selector))
+    unsafe gs_load(selector & 0xFFFF)
   }
   /// Error code and vector of the last fault, for signal frames.
   public final var faultError: UInt32 = 0
   public final var faultVector: UInt32 = 0
 
-  /// The saved FPU image for a signal frame: 128 words. SPEC: Intel SDM 2A FXSAVE.
-  public final func withFPUState<Result>(_ body: (inout MutableSpan<UInt32>) -> Result) -> Result {
+  /// The running thread's FPU image, for a signal frame. It is loaded again afterwards, and may be changed: `body` answers
+  /// whether it wrote the first 512 bytes. SPEC: Intel SDM 2A FXSAVE, 1 §13.4.
+  public final func withFPUState(_ body: (inout MutableSpan<UInt32>) -> Bool) {
     // SAFETY: saved and restored with preemption off on the running thread's own area.
     enterPreemptionOff()
-    defer { leavePreemptionOff() }
-    unsafe fpu_save(fpuArea!)
-    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: 128)
+    unsafe fpu_save(fpuArea!, FPUState.extended)
+    changeFPUImage(body)
+    unsafe fpu_restore(fpuArea!, FPUState.extended)
+    leavePreemptionOff()
+  }
+
+  private final func changeFPUImage(_ body: (inout MutableSpan<UInt32>) -> Bool) {
+    // SAFETY: the area is this thread's; what is in it may come from user memory and is made harmless.
+    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: FPUState.size / 4)
     let supported = span[7]
-    let result = body(&span)
-    // Reserved MXCSR bits would fault: they come from user memory here.
-    span[6] &= supported == 0 ? 0xFFBF : supported
-    unsafe fpu_restore(fpuArea!)
-    return result
+    let wrote = body(&span)
+    span[7] = supported
+    unsafe FPUState.clean(fpuArea!, mask: supported, legacy: wrote)
   }
 }
 
 extension Thread {
-  /// The FXSAVE image of a thread that does not run.
-  public final func withSavedFPUState<Result>(_ body: (inout MutableSpan<UInt32>) -> Result) -> Result {
-    // SAFETY: the area is the thread's; it was saved when the thread left its CPU and is loaded when it comes back.
-    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: 128)
-    let supported = span[7]
-    let result = body(&span)
-    span[6] &= supported == 0 ? 0xFFBF : supported
-    span[7] = supported
-    return result
-  }
+  /// The FPU image of a thread that does not run; `body` answers whether it wrote the first 512 bytes.
+  public final func withSavedFPUState(_ body: (inout MutableSpan<UInt32>) -> Bool) { changeFPUImage(body) }
   /// The %gs selector of a thread that does not run.
   public final var savedGS: UInt32 {
     get { UInt32(gs) }

@@ -151,3 +151,41 @@ LIMITED_CASE(random_code, 900) {
   printf("%u programs of 64 pieces, %d ran to their end, %d killed\n", programs, ended, killed);
   CHECK(ended > 0);
 }
+
+// A selector whose descriptor is taken away becomes null; it loaded once, and must load again at every switch to the thread.
+CASE(descriptors_taken_away) {
+  for (int way = 0; way < 3; way++) {
+    struct {
+      int entry;
+      unsigned base, limit, flags;
+    } area = {-1, 0, 0xFFFFF, 0x51};  // 32 bits, limit in pages, usable
+    int old, now, result;
+    OK(syscall(SYS_set_thread_area, &area));
+    int selector = area.entry << 3 | 3;
+    area.flags = way == 0 ? 0x28 : way == 1 ? 0x71 : 0x55;  // empty; not present; code
+    if (way == 0) area.base = area.limit = 0;
+    struct timespec little = {0, 2000000};
+    asm volatile("movl %%gs, %0" : "=r"(old));
+    long ebx = (long)&area;
+    struct timespec *sleep = &little;
+    asm volatile("movw %4, %%gs\n\t"
+                 "movl $243, %%eax\n\t"
+                 "int $0x80\n\t"
+                 "movl %%eax, %1\n\t"
+                 "movl %5, %%ebx\n\t"
+                 "xorl %%ecx, %%ecx\n\t"
+                 "movl $162, %%eax\n\t"
+                 "int $0x80\n\t"
+                 "movl %%gs, %%eax\n\t"
+                 "movl %%eax, %0\n\t"
+                 "movw %3, %%gs"
+                 : "=m"(now), "=m"(result), "+b"(ebx)
+                 : "m"(old), "m"(selector), "m"(sleep)
+                 : "eax", "ecx", "edx", "memory");
+    EQUAL(result, way == 0 ? 0 : -EINVAL);
+    EQUAL(now, way == 0 ? 0 : selector);
+    area.base = area.limit = 0;
+    area.flags = 0x28;
+    OK(syscall(SYS_set_thread_area, &area));
+  }
+}

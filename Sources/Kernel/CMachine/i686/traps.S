@@ -94,6 +94,17 @@ return_fault_start:
 return_fault_iret:
     iretl
 
+// The user's %gs, whose descriptor he may have changed since it was loaded.
+.globl gs_load, gs_load_fault, gs_load_null
+gs_load:
+gs_load_fault:
+    movw 4(%esp), %gs
+    ret
+gs_load_null:
+    xorl %eax, %eax
+    movw %ax, %gs
+    ret
+
 .globl int80_entry
 int80_entry:
     pushl %eax

@@ -88,6 +88,8 @@ extern struct symbol vdso_sigreturn SHARED, vdso_rt_sigreturn SHARED;
 extern struct symbol thread_entry_trampoline SHARED, trap_return SHARED, fork_return SHARED;
 extern struct symbol user_access_start SHARED, user_access_end SHARED, user_access_fault SHARED;
 extern struct symbol return_fault_start SHARED, return_fault_iret SHARED;
+extern struct symbol gs_load_fault SHARED, gs_load_null SHARED;
+UNSAFE void gs_load(uint32_t selector); // null when the selector does not load
 extern struct symbol boot_arena SHARED, ap_entry SHARED;
 extern struct symbol boot_pd SHARED, boot_pdpt SHARED;
 extern uint8_t machine_smap SHARED;
@@ -169,13 +171,20 @@ INLINE UNSAFE void cr3_write(uint32_t v) { ASM("movl %0, %%cr3" ::"r"(v) : "memo
 INLINE UNSAFE uint32_t cr4_read(void) { uint32_t v; ASM("movl %%cr4, %0" : "=r"(v)); return v; }
 INLINE UNSAFE void cr4_write(uint32_t v) { ASM("movl %0, %%cr4" ::"r"(v)); }
 INLINE UNSAFE void tlb_invalidate(uint32_t a) { ASM("invlpg (%0)" ::"r"(a) : "memory"); }
-INLINE UNSAFE void fpu_save(void *area) { ASM("fxsave (%0)" ::"r"(area) : "memory"); }
-INLINE UNSAFE void fpu_restore(const void *area) { ASM("fxrstor (%0)" ::"r"(area) : "memory"); }
-INLINE UNSAFE void fpu_reset(void) {
-    uint32_t mxcsr = 0x1f80;
-    ASM("fninit; ldmxcsr %0" ::"m"(mxcsr));
+// `states` is what XSAVE keeps; 0 where there is no XSAVE.
+INLINE UNSAFE void fpu_save(void *area, uint32_t states) {
+    if (states)
+        ASM("xsave (%0)" ::"r"(area), "a"(states), "d"(0) : "memory");
+    else
+        ASM("fxsave (%0)" ::"r"(area) : "memory");
 }
-INLINE UNSAFE void gs_load(uint16_t s) { ASM("movw %0, %%gs" ::"r"(s) : "memory"); }
+INLINE UNSAFE void fpu_restore(const void *area, uint32_t states) {
+    if (states)
+        ASM("xrstor (%0)" ::"r"(area), "a"(states), "d"(0) : "memory");
+    else
+        ASM("fxrstor (%0)" ::"r"(area) : "memory");
+}
+INLINE UNSAFE void xcr0_write(uint32_t v) { ASM("xsetbv" ::"a"(v), "d"(0), "c"(0)); }
 INLINE UNSAFE uint16_t gs_read(void) { uint16_t s; ASM("movw %%gs, %0" : "=r"(s)); return s; }
 // The caller's frame, which must have one then: a backtrace starts there.
 INLINE UNSAFE uint32_t frame_address(void) { return (uint32_t)(uintptr_t)__builtin_frame_address(0); }
