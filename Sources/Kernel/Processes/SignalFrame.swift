@@ -15,8 +15,6 @@ enum SignalFrame {
   private static let oldSize = 4 + 4 + 88 + 112 + 4 + 8
   /// pretcode, sig, pinfo, puc, siginfo (128), ucontext (20 + 88 + 8), retcode.
   private static let newSize = 16 + 128 + 116 + 8
-  /// The FSAVE header before the FPU image, and a word behind it.
-  private static var fpuSize: Int { 112 + FPUState.size + 4 }
 
   private static func putContext(
     _ out: inout MutableSpan<UInt8>, _ at: Int, _ r: trap_frame, fpu: UInt32, mask: UInt32, fault: UInt32, error: UInt32,
@@ -38,8 +36,8 @@ enum SignalFrame {
     let alternate = task.alternateStack
     let onAlternate = alternate.size > 0 && stack &- alternate.base <= alternate.size
     if action.flags & SignalAction.onStack != 0, alternate.size > 0, !onAlternate { stack = alternate.base + alternate.size }
-    let fpu = (stack &- UInt32(fpuSize)) & ~63
-    try putFPU(at: fpu, task)
+    let fpu = (stack &- UInt32(FPUFrame.size)) & ~63
+    try task.putFPUFrame(at: fpu)
     let wantsInformation = action.flags & SignalAction.wantsInformation != 0
     let size = UInt32(wantsInformation ? newSize : oldSize)
     // The ABI wants (esp + 4) & 15 == 0 at the handler's entry.
@@ -123,60 +121,6 @@ enum SignalFrame {
     }
   }
 
-  /// Say that more than 512 bytes are there, and that the frame has not been cut off. SPEC: Linux uapi asm/sigcontext.h.
-  private static let extendedMagic: UInt32 = 0x4650_5853
-  private static let endMagic: UInt32 = 0x4650_5845
-
-  /// The FPU image: an FSAVE header whose last word says that an FXSAVE image follows, which says in bytes of its own that the
-  /// rest of an XSAVE image does.
-  private static func putFPU(at address: UInt32, _ task: Task) throws(Errno) {
-    var words: [237 of UInt32] = .init(repeating: 0)
-    let size = FPUState.size / 4
-    task.withFPUState { state in
-      for index in 0..<size { words[28 + index] = state[index] }
-      words[0] = state[0] | 0xFFFF_0000  // control and status: 16 bits each of the image's first word
-      words[1] = state[0] >> 16 | 0xFFFF_0000
-      return false
-    }
-    words[2] = 0xFFFF_FFFF
-    words[27] = words[1] & 0xFFFF  // status, and the magic: 0 means that the FXSAVE image is there
-    if FPUState.extended != 0 {
-      let software = 28 + 464 / 4
-      words[software] = extendedMagic
-      words[software + 1] = UInt32(fpuSize)
-      words[software + 2] = FPUState.extended
-      words[software + 3] = 0
-      words[software + 4] = UInt32(FPUState.size)
-      words[28 + size] = endMagic
-    }
-    try UserMemory.write(words: words, count: 28 + size + 1, to: address)
-  }
-
-  private static func restoreFPU(from address: UInt32, _ task: Task) throws(Errno) {
-    let image = address &+ 112
-    var words: [208 of UInt32] = .init(repeating: 0)
-    let isExtended = try hasExtendedImage(at: image)
-    if isExtended {
-      try UserMemory.read(image, words: &words)
-    } else {
-      // A frame of old: what it does not have begins anew.
-      var legacy: [128 of UInt32] = .init(repeating: 0)
-      try UserMemory.read(image, words: &legacy)
-      for index in 0..<128 { words[index] = legacy[index] }
-    }
-    task.withFPUState { state in
-      for index in 0..<state.count { state[index] = words[index] }
-      return !isExtended
-    }
-  }
-
-  private static func hasExtendedImage(at image: UInt32) throws(Errno) -> Bool {
-    guard FPUState.extended != 0, try UserMemory.read32(image &+ 464) == extendedMagic else { return false }
-    let size = UInt32(FPUState.size)
-    guard try UserMemory.read32(image &+ 480) == size else { return false }
-    return try UserMemory.read32(image &+ size) == endMagic
-  }
-
   /// sigreturn and rt_sigreturn: puts the interrupted registers and mask back.
   static func pop(_ frame: UserFrame, _ task: Task, new: Bool) throws(Errno) {
     // The handler's `ret` has taken pretcode off; the old restorer has also popped the signal number.
@@ -193,7 +137,7 @@ enum SignalFrame {
     } else {
       mask |= UInt64(try UserMemory.read32(base &+ 8 &+ 88 &+ 112)) << 32
     }
-    if word(19) != 0 { try restoreFPU(from: word(19), task) }
+    if word(19) != 0 { try task.takeFPUFrame(at: word(19)) }
     var registers = frame.registers
     (registers.edi, registers.esi, registers.ebp, registers.ebx) = (word(4), word(5), word(6), word(8))
     (registers.edx, registers.ecx, registers.eax) = (word(9), word(10), word(11))

@@ -162,17 +162,15 @@ extension Call {
 
   private func fpu(_ target: Task) -> [UInt32] {
     var words: [UInt32] = []
-    target.withSavedFPUState { state in
+    target.withSavedFPUState(writes: false) { state in
       for index in 0..<128 { words.append(state[index]) }
-      return false
     }
     return words
   }
 
   private func setFPU(_ target: Task, _ words: [UInt32]) {
-    target.withSavedFPUState { state in
+    target.withSavedFPUState(writes: true) { state in
       for index in 0..<128 { state[index] = words[index] }
-      return true
     }
   }
 

@@ -113,13 +113,12 @@ public enum SchedulingPolicy: UInt32, Sendable {
     self.body = body
     if user {
       var area: UnsafeMutableRawPointer?
-      guard unsafe heapAllocateAligned(&area, FPUState.alignment, FPUState.size) == 0 else {
+      guard unsafe heapAllocateAligned(&area, FPUState.alignment, FPUState.blockSize) == 0 else {
         KernelSpace.freeStack(top: stack)
         throw .noMemory
       }
       // SAFETY: fresh bytes of that size and alignment.
-      unsafe FPUState.reset(area!)
-      unsafe fpuArea = area
+      unsafe fpuArea = FPUState.makeBlock(area!)
     } else {
       unsafe fpuArea = nil
     }
@@ -130,7 +129,7 @@ public enum SchedulingPolicy: UInt32, Sendable {
 
   deinit {
     KernelSpace.freeStack(top: stackTop)
-    if let area = unsafe fpuArea { unsafe heapFree(area) }
+    if let area = unsafe fpuArea { unsafe heapFree(area - FPUState.prefix) }
   }
 
   /// The running thread. The %fs load is one instruction, so migration cannot tear it.
@@ -260,30 +259,44 @@ public enum SchedulingPolicy: UInt32, Sendable {
   public final var faultError: UInt32 = 0
   public final var faultVector: UInt32 = 0
 
-  /// The running thread's FPU image, for a signal frame. It is loaded again afterwards, and may be changed: `body` answers
-  /// whether it wrote the first 512 bytes. SPEC: Intel SDM 2A FXSAVE, 1 §13.4.
-  public final func withFPUState(_ body: (inout MutableSpan<UInt32>) -> Bool) {
-    // SAFETY: saved and restored with preemption off on the running thread's own area.
+  /// Puts the FPU's part of a signal frame of the running thread.
+  public final func putFPUFrame(at address: UInt32) throws(Errno) {
+    // SAFETY: the running thread's own image; saved with preemption off, and what a switch stores there later is the same.
     enterPreemptionOff()
     unsafe fpu_save(fpuArea!, FPUState.extended)
-    changeFPUImage(body)
-    unsafe fpu_restore(fpuArea!, FPUState.extended)
     leavePreemptionOff()
+    try unsafe FPUFrame.put(fpuArea!, at: address)
   }
 
-  private final func changeFPUImage(_ body: (inout MutableSpan<UInt32>) -> Bool) {
-    // SAFETY: the area is this thread's; what is in it may come from user memory and is made harmless.
-    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: FPUState.size / 4)
-    let supported = span[7]
-    let wrote = body(&span)
-    span[7] = supported
-    unsafe FPUState.clean(fpuArea!, mask: supported, legacy: wrote)
+  /// Loads the FPU's part of a signal frame.
+  public final func takeFPUFrame(at address: UInt32) throws(Errno) {
+    guard UserMemory.isUser(address, FPUFrame.size) else { throw .badAddress }
+    for _ in 0..<16 {
+      enterPreemptionOff()
+      // SAFETY: the running thread's own image. When the copy fails what is in it does not count: the next switch saves the
+      // registers there.
+      let isTaken = unsafe FPUFrame.take(address, into: fpuArea!)
+      if isTaken { unsafe fpu_restore(fpuArea!, FPUState.extended) }
+      leavePreemptionOff()
+      if isTaken { return }
+      // The frame lies in two pages at most.
+      _ = try UserMemory.read32(address)
+      _ = try UserMemory.read32(address &+ UInt32(FPUFrame.size - 4))
+    }
+    throw .badAddress
   }
 }
 
 extension Thread {
-  /// The FPU image of a thread that does not run; `body` answers whether it wrote the first 512 bytes.
-  public final func withSavedFPUState(_ body: (inout MutableSpan<UInt32>) -> Bool) { changeFPUImage(body) }
+  /// The FPU image of a thread that does not run; `body` says with `writes` that it writes the first 512 bytes.
+  public final func withSavedFPUState(writes: Bool, _ body: (inout MutableSpan<UInt32>) -> Void) {
+    // SAFETY: the area is this thread's; what is in it may come from user memory and is made harmless.
+    var span = unsafe MutableSpan(_unsafeStart: fpuArea!.assumingMemoryBound(to: UInt32.self), count: FPUState.size / 4)
+    let supported = span[7]
+    body(&span)
+    span[7] = supported
+    unsafe FPUState.clean(fpuArea!, mask: supported, legacy: writes)
+  }
   /// The %gs selector of a thread that does not run.
   public final var savedGS: UInt32 {
     get { UInt32(gs) }
