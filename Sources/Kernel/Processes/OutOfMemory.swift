@@ -27,7 +27,16 @@ public enum OutOfMemory {
         process.send(SignalInformation(.kill, code: 128))
       }
       space.condemn()
+      awaitEnd(of: victim, lack)
       return hasRoom(lack)
+    }
+  }
+
+  /// What a victim shares with files comes back with its end only: the next is not chosen before that, unless the end does not
+  /// come, because it waits for something that the caller holds.
+  private static func awaitEnd(of victim: Process, _ lack: Thread.Shortage) {
+    for _ in 0..<50 where !hasRoom(lack) && victim !== Task.currentTask.process && victim.space != nil {
+      try? Sleep.until(Clock.monotonic + 5_000_000, interruptible: false)
     }
   }
 

@@ -26,6 +26,14 @@ public struct FileDescriptor: Equatable, Sendable {
     return buffer
   }
 
+  /// Goes back from the end, at most to the beginning.
+  public func seek(fromEnd back: Int32) throws(Errno) {
+    do throws(Errno) { _ = try call(.lseek, raw, UInt32(bitPattern: -back), 2) } catch {
+      if error != .invalidArgument { throw error }
+      _ = try call(.lseek, raw, 0, 0)
+    }
+  }
+
   public func readAll() throws(Errno) -> Bytes {
     var all: Bytes = []
     while true {

@@ -35,7 +35,7 @@ struct Main {
     let after = State.settled(after: before)
     let problem = failure ?? after.leak(since: before)
     guard let problem else { return say(report, "ok " + decimal(order) + " - " + action) }
-    if let output = try? FileDescriptor.open("/tmp/output").readAll() {
+    if let file = try? FileDescriptor.open("/tmp/output"), (try? file.seek(fromEnd: 16384)) != nil, let output = try? file.readAll() {
       for text in output.split(separator: 10).suffix(40) { say(report, "# " + Array(text)) }
     }
     say(report, "# " + problem)
