@@ -24,7 +24,10 @@ extension TerminalDevice {
       }
     case 0x540B:  // TCFLSH
       if argument > 2 { throw .invalidArgument }
-      if argument != 1 { state.withLock { $0.line.flush() } }
+      if argument != 1 {
+        state.withLock { $0.line.flush() }
+        inputMoved()
+      }
     case 0x540E: try adopt(steal: argument == 1)  // TIOCSCTTY
     case 0x5422: try giveUp()  // TIOCNOTTY
     case 0x540F: try UserMemory.write32(UInt32(bitPattern: try ownForeground()), to: argument)  // TIOCGPGRP
@@ -83,6 +86,7 @@ extension TerminalDevice {
       $0.line.set(settings)
     }
     readers.wake()
+    inputMoved()
   }
 
   private func giveUp() throws(Errno) {

@@ -159,6 +159,23 @@ CASE(without_waiting) {
   }
 }
 
+static void *flusher(void *slave) {
+  pause_ms(20);
+  if (tcflush(*(int *)slave, TCIFLUSH)) return "failed";
+  return NULL;
+}
+
+// Input that is thrown away makes room for who waits to write more.
+CASE(flush_makes_room) {
+  char name[64], block[3000] = "", *failure;
+  int master = open_master(name), slave = OK(open(name, O_RDWR | O_NOCTTY));
+  make_raw(slave);
+  pthread_t thread;
+  CHECK(!pthread_create(&thread, NULL, flusher, &slave));
+  for (int sent = 0; sent < 6000;) sent += OK(write(master, block, sizeof block));
+  CHECK(!pthread_join(thread, (void **)&failure) && !failure);
+}
+
 static volatile int caught;
 static void note(int signal) { caught = signal; }
 
