@@ -100,25 +100,30 @@ public enum FPUFrame {
     if left != 0 { throw .badAddress }
   }
 
-  /// Reads a frame into an image, which is fit to load then. False when a page of the frame is missing: preemption is off.
+  /// Reads a frame into an image. False when a page of the frame is missing: preemption is off. The image is fit to load either
+  /// way: a switch stores registers there, but leaves parts of the header as they are.
   public static func take(_ address: UInt32, into image: UnsafeMutableRawPointer) -> Bool {
-    // SAFETY: `size` bytes and a word; user_copy recovers from faults. What the processor supports is not the frame's to say.
+    // SAFETY: `size` bytes and a word. What the processor supports is not the frame's to say.
     let supported = unsafe image.load(fromByteOffset: 28, as: UInt32.self)
-    guard let source = unsafe UnsafeRawPointer(bitPattern: UInt(address &+ UInt32(headerSize))) else { return false }
-    guard unsafe user_copy(image, source, 512) == 0 else { return false }
-    var isExtended =
-      unsafe FPUState.extended != 0 && image.load(fromByteOffset: 464, as: UInt32.self) == extendedMagic
-      && image.load(fromByteOffset: 480, as: UInt32.self) == UInt32(FPUState.size)
-    if isExtended {
-      guard unsafe user_copy(image + 512, source + 512, UInt32(FPUState.size - 508)) == 0 else { return false }
-      isExtended = unsafe image.load(fromByteOffset: FPUState.size, as: UInt32.self) == endMagic
-    }
+    let isExtended = unsafe copy(address &+ UInt32(headerSize), into: image)
     // What a frame of old does not have begins anew.
-    if !isExtended, FPUState.extended != 0 {
+    if isExtended != true, FPUState.extended != 0 {
       unsafe (image + 512).initializeMemory(as: UInt8.self, repeating: 0, count: FPUState.size - 512)
     }
     unsafe image.storeBytes(of: supported, toByteOffset: 28, as: UInt32.self)
-    unsafe FPUState.clean(image, mask: supported, legacy: !isExtended)
-    return true
+    unsafe FPUState.clean(image, mask: supported, legacy: isExtended != true)
+    return isExtended != nil
+  }
+
+  /// Whether there is more than FXSAVE's part; nil when a page is missing.
+  private static func copy(_ address: UInt32, into image: UnsafeMutableRawPointer) -> Bool? {
+    // SAFETY: `size` bytes and a word; user_copy recovers from faults.
+    guard let source = unsafe UnsafeRawPointer(bitPattern: UInt(address)), unsafe user_copy(image, source, 512) == 0 else { return nil }
+    let saysSo =
+      unsafe FPUState.extended != 0 && image.load(fromByteOffset: 464, as: UInt32.self) == extendedMagic
+      && image.load(fromByteOffset: 480, as: UInt32.self) == UInt32(FPUState.size)
+    if !saysSo { return false }
+    guard unsafe user_copy(image + 512, source + 512, UInt32(FPUState.size - 508)) == 0 else { return nil }
+    return unsafe image.load(fromByteOffset: FPUState.size, as: UInt32.self) == endMagic
   }
 }

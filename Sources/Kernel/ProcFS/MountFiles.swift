@@ -5,9 +5,9 @@ import VFS
 
 /// The mounts that a process can reach. SPEC: proc_pid_mounts(5), proc_pid_mountinfo(5).
 enum MountFiles {
-  private static func options(_ mount: Mount) -> [UInt8] {
+  private static func options(_ mount: Mount, isReadOnly: Bool) -> [UInt8] {
     var text = Text()
-    text.add(mount.flags & MountFlags.readOnly != 0 ? "ro" : "rw")
+    text.add(isReadOnly ? "ro" : "rw")
     if mount.flags & MountFlags.noSetUser != 0 { text.add(",nosuid") }
     if mount.flags & MountFlags.noDevices != 0 { text.add(",nodev") }
     if mount.flags & MountFlags.noExecute != 0 { text.add(",noexec") }
@@ -30,9 +30,7 @@ enum MountFiles {
       text.add(" ")
       text.add(Array(mount.fileSystem.typeName.utf8))
       text.add(" ")
-      var options = options(mount)
-      if mount.isReadOnly { options[1] = 111 }  // a file system may be read-only by itself
-      text.add(options)
+      text.add(options(mount, isReadOnly: mount.isReadOnly))
       text.add(" 0 0\n")
     }
     return text.bytes
@@ -56,7 +54,8 @@ enum MountFiles {
       text.add(" ")
       text.addEscaped(path)
       text.add(" ")
-      text.add(options(mount))
+      // Here the file system's own state is told apart from the mount's.
+      text.add(options(mount, isReadOnly: mount.flags & MountFlags.readOnly != 0))
       text.add(" - ")
       text.add(Array(mount.fileSystem.typeName.utf8))
       text.add(" ")

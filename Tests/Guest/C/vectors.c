@@ -2,6 +2,8 @@
 #include "test.h"
 #include <cpuid.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 static int has_avx(void) {
@@ -143,6 +145,48 @@ CASE(any_image_is_harmless) {
   registers mine, now;
   fill(&mine, 3);
   put(&mine);
+  get(&now);
+  same(&mine, &now, "in the end");
+}
+
+static sigjmp_buf back;
+static void refused(int signal) {
+  pause_ms(1);  // another thread's registers are loaded, and then these again
+  siglongjmp(back, 1);
+}
+static char *pages;
+static int cut;
+static void move(int signal, siginfo_t *information, void *context) {
+  ucontext_t *u = context;
+  char *moved = pages + 4096 - cut;
+  memcpy(moved, u->uc_mcontext.fpregs, cut);
+  // What there is of the header says what no processor has.
+  if (cut > 112 + 512) memset(moved + 112 + 512, 0xA5, cut - 112 - 512);
+  u->uc_mcontext.fpregs = (void *)moved;
+}
+
+// An image that ends in a page which is not there.
+CASE(images_cut_off) {
+  pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(pages != MAP_FAILED);
+  OK(mprotect(pages + 4096, 4096, PROT_NONE));
+  struct sigaction a = {.sa_sigaction = move, .sa_flags = SA_SIGINFO}, b = {.sa_handler = refused, .sa_flags = SA_NODEFER};
+  OK(sigaction(SIGUSR1, &a, NULL));
+  OK(sigaction(SIGSEGV, &b, NULL));
+  volatile int failures = 0;
+  for (volatile int size = 64; size < 112 + 830; size += 16) {
+    if (sigsetjmp(back, 1)) {
+      failures++;
+      continue;
+    }
+    cut = size;
+    raise(SIGUSR1);
+  }
+  CHECK(failures >= 34);  // those that lack some of what every image has
+  registers mine, now;
+  fill(&mine, 11);
+  put(&mine);
+  call(158, 0, 0);
   get(&now);
   same(&mine, &now, "in the end");
 }
