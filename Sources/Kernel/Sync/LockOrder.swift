@@ -91,6 +91,10 @@ public enum LockOrder {
   /// Whether this CPU holds no spin lock: what a thread that is about to sleep must be able to say.
   public static var holdsNothing: Bool {
     #if CHECKED
+      // SAFETY: interrupts are off while it looks: a thread that moved to another CPU meanwhile would see that one's locks, or
+      // those of the one it left.
+      let flags = unsafe interrupts_save()
+      defer { unsafe interrupts_restore(flags) }
       return unsafe percpu_self()!.pointee.rank_count == percpu_self()!.pointee.rank_base
     #else
       return true
