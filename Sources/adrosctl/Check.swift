@@ -17,6 +17,7 @@ struct Check: AsyncParsableCommand {
           ], what: "formatting")
       }
       await results.check("check: unsafe tokens stay in trusted targets") { try UnsafeRule.check() }
+      await results.check("check: the C cases have been run on Linux") { try LinuxOracle.checkRecord() }
       try await Builder.build(.kernel)
       await results.check("check: no SSE, MMX or x87 in the kernel") { try await KernelCode.checkInstructions() }
       await results.check("check: no lazy globals in the kernel") { try await KernelCode.checkLazyGlobals() }

@@ -17,4 +17,15 @@ enum Debian {
     }
     return URL(fileURLWithPath: String(line))
   }
+
+  /// Debian's Linux for i686 with PAE. Throws when no registry answers.
+  static func kernel() async throws -> URL {
+    let cache = Paths.output.appendingPathComponent("debian")
+    let text = try await Shell.capture(
+      ["sh", "-c", DebianPackages.kernelScript(cache: cache.path)], what: "Linux could not be fetched")
+    guard let line = text.split(separator: "\n").last, line.hasPrefix("/") else {
+      throw ToolError("Linux could not be unpacked", why: text, hint: "apt-cache policy linux-image-686-pae:i386")
+    }
+    return URL(fileURLWithPath: String(line))
+  }
 }

@@ -5,10 +5,11 @@ import ImageKit
 struct Test: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Runs the tests.",
-    discussion: "Without a kind: host, image, boot, guest and programs. torture runs the guest's cases in their long forms.")
-  enum Kind: String, CaseIterable, ExpressibleByArgument { case host, image, boot, guest, programs, torture, all }
+    discussion: "Without a kind: host, image, boot, guest and programs. torture runs the guest's cases in their long forms;\n"
+      + "linux runs the C cases on Linux and records what they say there.")
+  enum Kind: String, CaseIterable, ExpressibleByArgument { case host, image, boot, guest, programs, torture, linux, all }
 
-  @Argument(help: "host, image, boot, guest, programs, torture or all") var kind: Kind = .all
+  @Argument(help: "host, image, boot, guest, programs, torture, linux or all") var kind: Kind = .all
   @Argument(help: "Only cases whose name contains one of these.") var filters: [String] = []
   @Option(help: "Processor counts for the guest tests.") var smp = "1,4"
   @Option(help: "How long a boot may take (300s, 5m).") var timeout: String?
@@ -56,6 +57,7 @@ struct Test: AsyncParsableCommand {
         try await results.stage("guest") { try await GuestTests.run(results, processors: count, timeout: limit, torture: torture) }
       }
     }
+    if kind == .linux { try await results.stage("linux") { try await LinuxOracle.run(results, timeout: limit) } }
     if wants(.programs) { try await results.stage("programs") { try await ProgramTests.run(results, timeout: limit) } }
     if wants(.programs) || torture { try await results.stage("programs") { try await StressTests.run(results, torture: torture) } }
   }

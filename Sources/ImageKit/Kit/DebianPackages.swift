@@ -12,14 +12,7 @@ public enum DebianPackages {
     let names = packages.joined(separator: " ")
     let root = "\(cache)/root-\(packages.joined(separator: "+"))"
     return """
-      set -e
-      mkdir -p '\(cache)/lists/partial' '\(cache)/archives/partial'
-      : > '\(cache)/status'
-      apt() { apt-get -qq -o APT::Architecture=i386 -o APT::Architectures::=i386 -o Dir::State::status='\(cache)/status' \
-        -o Dir::State::lists='\(cache)/lists' -o Dir::Cache='\(cache)' -o Debug::NoLocking=1 -o APT::Sandbox::User=root \
-        --no-install-recommends "$@"; }
-      [ -n "$(ls '\(cache)/lists' | grep bookworm_main_binary-i386_Packages)" ] || apt update 2>/dev/null \
-        || true  # one list that a mirror is just changing must not hide the others
+      \(preparation(cache))
       rm -rf '\(root)'; mkdir -p '\(root)'
       for d in bin sbin lib; do mkdir -p '\(root)'/usr/$d; ln -s usr/$d '\(root)'/$d; done
       apt -s install usr-is-merged \(names) | sed -n 's/^Inst \\([^ ]*\\) (\\([^ ]*\\) .*\\[\\(.*\\)\\]).*/\\1_\\2_\\3.deb/p' | sed 's/:/%3a/' > '\(root).closure'
@@ -36,5 +29,32 @@ public enum DebianPackages {
       [ -e '\(root)/etc/group' ] || echo 'root:x:0:' > '\(root)/etc/group'
       echo '\(root)'
       """
+  }
+
+  /// The shell commands that fetch Linux alone, which depends on tools that make an initramfs; the last line printed is its path.
+  public static func kernelScript(cache: String) -> String {
+    """
+    \(preparation(cache))
+    if ! ls '\(cache)'/linux/boot/vmlinuz-* > '\(cache)/kernel' 2>/dev/null; then
+      name=$(apt -s install linux-image-686-pae | sed -n 's/^Inst \\(linux-image-[0-9][0-9]*[.][^ ]*\\) .*/\\1/p')
+      (cd '\(cache)' && apt download "$name" && dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x -C '\(cache)' --one-top-level=linux ./boot)
+      ls '\(cache)'/linux/boot/vmlinuz-* > '\(cache)/kernel'
+    fi
+    cat '\(cache)/kernel'
+    """
+  }
+
+  /// An apt that believes it runs on an empty i386 machine.
+  private static func preparation(_ cache: String) -> String {
+    """
+    set -e
+    mkdir -p '\(cache)/lists/partial' '\(cache)/archives/partial'
+    : > '\(cache)/status'
+    apt() { apt-get -qq -o APT::Architecture=i386 -o APT::Architectures::=i386 -o Dir::State::status='\(cache)/status' \
+      -o Dir::State::lists='\(cache)/lists' -o Dir::Cache='\(cache)' -o Debug::NoLocking=1 -o APT::Sandbox::User=root \
+      --no-install-recommends "$@"; }
+    [ -n "$(ls '\(cache)/lists' | grep bookworm_main_binary-i386_Packages)" ] || apt update 2>/dev/null \
+      || true  # one list that a mirror is just changing must not hide the others
+    """
   }
 }

@@ -118,7 +118,10 @@ public enum Process {
 
   /// Ends the system; `status` is what an emulator gets to know.
   public static func powerOff(status: Int32) throws(Errno) {
-    try call(.reboot, 0xFEE1_DEAD, 672_274_793, 0x4144_524F, UInt32(bitPattern: status))
+    do throws(Errno) { try call(.reboot, 0xFEE1_DEAD, 672_274_793, 0x4144_524F, UInt32(bitPattern: status)) } catch {
+      // A kernel that is not ours takes no status.
+      try call(.reboot, 0xFEE1_DEAD, 672_274_793, 0x4321_FEDC)
+    }
   }
   public static func restart() throws(Errno) { try call(.reboot, 0xFEE1_DEAD, 672_274_793, 0x0123_4567) }
 }

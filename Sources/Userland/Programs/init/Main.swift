@@ -70,6 +70,7 @@ struct Main {
   private static func mountAll() {
     let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("devpts", "/dev/pts"), ("tmpfs", "/tmp")]
     for (type, place) in mounts {
+      if place == "/dev/pts" { try? FileSystem.makeDirectory(place) }
       guard (try? FileSystem.stat(place)) != nil else { continue }
       if let mounted = try? FileSystem.stat(place + "/self"), mounted.type == Mode.link { continue }
       do throws(Errno) { try FileSystem.mount(type, at: place, type: type) } catch {
