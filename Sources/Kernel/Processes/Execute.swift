@@ -237,7 +237,7 @@ public struct Execution {
     path.pin()
     previous?.unpin()
     ProcessTable.shared.withTree { process.tree.hasExecuted = true }
-    task.alternateStack = (0, 0)
+    task.alternateStack = AlternateStack()
     task.clearChildID = 0
     task.parentDeathSignal = 0
     process.deleteTimers()

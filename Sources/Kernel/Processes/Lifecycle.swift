@@ -53,7 +53,7 @@ extension Process {
       child.leaveFiles()
       throw error
     }
-    do throws(Errno) { return try complete(child, from: parent, shareMemory, exitSignal) } catch {
+    do throws(Errno) { return try complete(child, from: parent, exitSignal) } catch {
       child.uncountThread()
       child.abandon()
       throw error
@@ -69,7 +69,7 @@ extension Process {
   }
 
   /// The rest of fork: what may fail comes first, and then the child is there.
-  private func complete(_ child: Process, from parent: Task, _ shareMemory: Bool, _ exitSignal: UInt8) throws(Errno) -> Task {
+  private func complete(_ child: Process, from parent: Task, _ exitSignal: UInt8) throws(Errno) -> Task {
     let id = child.id
     child.alarm.process = id
     child.oomScoreAdjustment.store(oomScoreAdjustment.load(ordering: .relaxed), ordering: .relaxed)
@@ -81,7 +81,7 @@ extension Process {
     task.inheritScheduling(from: parent)
     task.inheritName(from: parent)
     task.blocked = parent.blocked
-    task.alternateStack = shareMemory ? (0, 0) : parent.alternateStack
+    task.alternateStack = parent.alternateStack
     let actions = signals.withLock { $0.actions }
     child.signals.withLock {
       $0.actions = actions

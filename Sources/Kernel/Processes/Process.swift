@@ -300,7 +300,7 @@ public final class Task: Thread {
   public var pending = PendingSignals()
   /// A mask to put back once a signal has been delivered (sigsuspend, ppoll).
   public var savedMask: SignalSet?
-  public var alternateStack: (base: UInt32, size: UInt32) = (0, 0)
+  public var alternateStack = AlternateStack()
   public var clearChildID: UInt32 = 0
   public var robustList: UInt32 = 0
   /// The locks in user memory that it holds and others want, and the one it waits for; under `PriorityFutex`'s mutex.

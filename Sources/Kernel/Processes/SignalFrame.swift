@@ -32,16 +32,16 @@ enum SignalFrame {
     var registers = frame.registers
     let mask = task.savedMask ?? task.blocked
     task.savedMask = nil
-    var stack = registers.esp
     let alternate = task.alternateStack
-    let onAlternate = alternate.size > 0 && stack &- alternate.base <= alternate.size
-    if action.flags & SignalAction.onStack != 0, alternate.size > 0, !onAlternate { stack = alternate.base + alternate.size }
+    let stack = action.flags & SignalAction.onStack != 0 ? alternate.start(from: registers.esp) : registers.esp
     let fpu = (stack &- UInt32(FPUFrame.size)) & ~63
-    try task.putFPUFrame(at: fpu)
     let wantsInformation = action.flags & SignalAction.wantsInformation != 0
     let size = UInt32(wantsInformation ? newSize : oldSize)
     // The ABI wants (esp + 4) & 15 == 0 at the handler's entry.
     let base = ((fpu &- size &+ 4) & ~15) &- 4
+    // A handler that has used up its stack ends the process rather than what lies below.
+    if stack != registers.esp || alternate.isInUse(at: registers.esp), !alternate.contains(base) { throw .badAddress }
+    try task.putFPUFrame(at: fpu)
     var bytes = [UInt8](repeating: 0, count: Int(size))
     var out = bytes.mutableSpan
     let restorer: UInt32
@@ -54,12 +54,12 @@ enum SignalFrame {
     out.put32(UInt32(information.signal.number), at: 4)
     let fault = information.value
     if wantsInformation {
-      out.put32(base + 16, at: 8)
-      out.put32(base + 16 + 128, at: 12)
+      out.put32(base &+ 16, at: 8)
+      out.put32(base &+ 16 &+ 128, at: 12)
       putInformation(&out, 16, information)
       let context = 16 + 128
-      out.put32(task.alternateStack.base, at: context + 8)
-      out.put32(alternate.size == 0 ? 2 : onAlternate ? 1 : 0, at: context + 12)
+      out.put32(alternate.base, at: context + 8)
+      out.put32(alternate.flags, at: context + 12)
       out.put32(alternate.size, at: context + 16)
       putContext(
         &out, context + 20, registers, fpu: fpu, mask: UInt32(truncatingIfNeeded: mask.bits), fault: fault,
@@ -77,14 +77,15 @@ enum SignalFrame {
     registers.esp = base
     registers.eip = action.handler
     registers.eax = UInt32(information.signal.number)
-    registers.edx = wantsInformation ? base + 16 : 0
-    registers.ecx = wantsInformation ? base + 16 + 128 : 0
+    registers.edx = wantsInformation ? base &+ 16 : 0
+    registers.ecx = wantsInformation ? base &+ 16 &+ 128 : 0
     registers.ds = UInt32(USER_DS)
     registers.es = UInt32(USER_DS)
     registers.cs = UInt32(USER_CS)
     registers.ss = UInt32(USER_DS)
     registers.eflags &= ~0x500  // direction and trap
     frame.registers = registers
+    if wantsInformation, alternate.flags & AlternateStack.Flags.disarmed != 0 { task.alternateStack = AlternateStack() }
     var blocked = task.blocked.union(action.mask)
     if action.flags & SignalAction.noDefer == 0 { blocked.insert(information.signal) }
     task.setBlocked(blocked)
@@ -151,8 +152,18 @@ enum SignalFrame {
     registers.fs = userSelector(word(1))
     task.loadGS(userSelector(word(0)))
     frame.registers = registers
+    if new { try restoreAlternateStack(base &+ 16 &+ 128 &+ 8, registers.esp, task) }
     task.skipRestart = true
     task.setBlocked(SignalSet(bits: mask))
+  }
+
+  /// `uc_stack`. What makes no stack is ignored, as on Linux.
+  private static func restoreAlternateStack(_ place: UInt32, _ pointer: UInt32, _ task: Task) throws(Errno) {
+    let base = try UserMemory.read32(place)
+    let flags = try UserMemory.read32(place &+ 4)
+    let size = try UserMemory.read32(place &+ 8)
+    guard !task.alternateStack.isInUse(at: pointer), let stack = try? AlternateStack(base: base, size: size, flags: flags) else { return }
+    task.alternateStack = stack
   }
 
   private static func userSelector(_ value: UInt32) -> UInt32 {

@@ -62,6 +62,8 @@ extension Call {
       ? try process.addThread(from: task)
       : try process.fork(
         from: task, shareMemory: flags & CloneFlags.memory != 0, exitSignal: UInt8(flags & 0xFF))
+    // Who runs beside its parent cannot have the same stack; after vfork the parent waits.
+    if flags & (CloneFlags.memory | CloneFlags.vfork) == CloneFlags.memory { child.alternateStack = AlternateStack() }
     if let (entry, descriptor) = segment { TLS.set(entry, descriptor, of: child) }
     var registers = frame.registers
     registers.eax = 0

@@ -136,26 +136,21 @@ extension Call {
     throw .restartIfNoHandler
   }
 
+  /// `stack_t`: base, flags, size.
   func sigaltstack() throws(Errno) -> UInt32 {
     let old = task.alternateStack
-    let stack = frame.esp
-    let active = old.size > 0 && stack &- old.base <= old.size
     if a != 0 {
       let base = try UserMemory.read32(a)
       let flags = try UserMemory.read32(a &+ 4)
       let size = try UserMemory.read32(a &+ 8)
-      if active { throw .notPermitted }
-      if flags & ~0x8000_0003 != 0 { throw .invalidArgument }
-      if flags & 2 != 0 {
-        task.alternateStack = (0, 0)
-      } else {
-        if size < 2048 { throw .noMemory }
-        task.alternateStack = (base, size)
+      if old.isInUse(at: frame.esp) { throw .notPermitted }
+      do throws(AlternateStack.Failure) { task.alternateStack = try AlternateStack(base: base, size: size, flags: flags) } catch {
+        throw error == .tooSmall ? .noMemory : .invalidArgument
       }
     }
     if b != 0 {
       try UserMemory.write32(old.base, to: b)
-      try UserMemory.write32(old.size == 0 ? 2 : active ? 1 : 0, to: b &+ 4)
+      try UserMemory.write32(old.state(at: frame.esp), to: b &+ 4)
       try UserMemory.write32(old.size, to: b &+ 8)
     }
     return 0
