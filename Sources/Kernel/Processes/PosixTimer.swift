@@ -16,18 +16,28 @@ public final class PosixTimer: PeriodicTimer {
   }
   public let id: Int32
   public let process: Int32
-  public let isRealtime: Bool
+  /// What it goes by.
+  public enum Source {
+    case monotonic
+    case realtime
+    case processor(ProcessorClock)
+  }
+  public let source: Source
   public let notification: Notification
   public let value: UInt32
   /// Expiries since the signal that is still pending was sent.
   public let overrun = InterruptSpinLock<UInt32, PosixTimerRank>(0)
 
-  init(id: Int32, process: Int32, isRealtime: Bool, notification: Notification, value: UInt32) {
+  init(id: Int32, process: Int32, source: Source, notification: Notification, value: UInt32) {
     self.id = id
     self.process = process
-    self.isRealtime = isRealtime
+    self.source = source
     self.notification = notification
     self.value = value
+  }
+
+  public func stop() {
+    if case .processor(let clock) = source { clock.stop(self) } else { set(due: nil, interval: 0) }
   }
 
   override public func reset() { overrun.withLock { $0 = 0 } }
@@ -65,12 +75,14 @@ public final class PosixTimer: PeriodicTimer {
 
 extension Process {
   /// Adds a timer; `wouldBlock` when a process has too many.
-  public func addTimer(isRealtime: Bool, _ notification: (Int32) -> (PosixTimer.Notification, value: UInt32)) throws(Errno) -> PosixTimer {
+  public func addTimer(_ source: PosixTimer.Source, _ notification: (Int32) -> (PosixTimer.Notification, value: UInt32)) throws(Errno)
+    -> PosixTimer
+  {
     try timers.withLock { timers throws(Errno) in
       let id = timers.firstIndex { $0 == nil } ?? timers.count
       guard id < 4096 else { throw .wouldBlock }
       let (how, value) = notification(Int32(id))
-      let timer = PosixTimer(id: Int32(id), process: self.id, isRealtime: isRealtime, notification: how, value: value)
+      let timer = PosixTimer(id: Int32(id), process: self.id, source: source, notification: how, value: value)
       if id == timers.count { timers.append(timer) } else { timers[id] = timer }
       return timer
     }
@@ -84,7 +96,7 @@ extension Process {
   public func deleteTimer(_ id: Int32) throws(Errno) {
     let timer = try timer(id)
     timers.withLock { $0[Int(id)] = nil }
-    timer.set(due: nil, interval: 0)
+    timer.stop()
   }
 
   func deleteTimers() {
@@ -93,6 +105,6 @@ extension Process {
       timers = []
       return all
     }
-    for case let timer? in all { timer.set(due: nil, interval: 0) }
+    for case let timer? in all { timer.stop() }
   }
 }

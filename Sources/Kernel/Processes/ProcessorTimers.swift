@@ -4,8 +4,8 @@ import Synchronization
 import SystemABI
 import Threads
 
-/// What happens when a process has used so much of the processors: ITIMER_VIRTUAL and ITIMER_PROF of setitimer(2), and the
-/// limit RLIMIT_CPU of getrlimit(2).
+/// What happens when a process has used so much of the processors: ITIMER_VIRTUAL and ITIMER_PROF of setitimer(2), the limit
+/// RLIMIT_CPU of getrlimit(2), and what waits for a `ProcessorClock`.
 ///
 /// Who runs when a timer interrupt comes looks on its way back to user mode: late by a slice at most, never early.
 public struct ProcessorTimers {
@@ -15,12 +15,19 @@ public struct ProcessorTimers {
     var due: UInt64 = 0
     var interval: UInt64 = 0
 
-    /// Whether it has expired; it starts again after its interval.
-    mutating func expire(at used: UInt64) -> Bool {
-      guard due > 0, used >= due else { return false }
-      due = interval == 0 ? 0 : due + ((used - due) / interval + 1) * interval
-      return true
+    /// How often it has expired; it starts again after its interval.
+    mutating func expire(at used: UInt64) -> UInt64 {
+      guard due > 0, used >= due else { return 0 }
+      let times = interval == 0 ? 1 : (used - due) / interval + 1
+      due = interval == 0 ? 0 : due &+ times &* interval
+      return times
     }
+  }
+  /// A timer that waits for a clock of the process or of one of its threads.
+  struct Client {
+    let timer: PeriodicTimer
+    let clock: ProcessorClock
+    var setting: Timer
   }
   /// What a timer counts: time in user mode, or all.
   public enum Kind { case virtual, profiling }
@@ -29,13 +36,14 @@ public struct ProcessorTimers {
   /// When the next SIGXCPU is due, and the end; .max for never.
   var nextWarning = UInt64.max
   var end = UInt64.max
+  var clients: [Client] = []
 
   subscript(kind: Kind) -> Timer {
     get { kind == .virtual ? virtual : profiling }
     set { if kind == .virtual { virtual = newValue } else { profiling = newValue } }
   }
 
-  var isIdle: Bool { virtual.due == 0 && profiling.due == 0 && nextWarning == .max && end == .max }
+  var isIdle: Bool { virtual.due == 0 && profiling.due == 0 && nextWarning == .max && end == .max && clients.isEmpty }
 }
 
 extension Process {
@@ -78,8 +86,8 @@ extension Process {
     let total = time.user + time.system
     let due: [Signal] = processorTimers.withLock { timers in
       var due: [Signal] = []
-      if timers.virtual.expire(at: time.user) { due.append(.virtualAlarm) }
-      if timers.profiling.expire(at: total) { due.append(.profiling) }
+      if timers.virtual.expire(at: time.user) > 0 { due.append(.virtualAlarm) }
+      if timers.profiling.expire(at: total) > 0 { due.append(.profiling) }
       if total >= timers.end {
         due.append(.kill)
         timers.end = .max
@@ -91,5 +99,41 @@ extension Process {
       return due
     }
     for signal in due { send(SignalInformation(signal, code: 128)) }
+    expireClients()
+  }
+
+  func startProcessorTimer(_ client: ProcessorTimers.Client) {
+    processorTimers.withLock { timers in
+      timers.clients.removeAll { $0.timer === client.timer }
+      timers.clients.append(client)
+      watchesProcessorTime.store(true, ordering: .relaxed)
+    }
+    // Its time may be over already, and the process asleep.
+    expireClients()
+  }
+
+  func stopProcessorTimer(_ timer: PeriodicTimer) {
+    processorTimers.withLock { timers in
+      timers.clients.removeAll { $0.timer === timer }
+      watchesProcessorTime.store(!timers.isIdle, ordering: .relaxed)
+    }
+  }
+
+  private func expireClients() {
+    let clients = processorTimers.withLock { $0.clients }
+    for client in clients {
+      guard let used = client.clock.time(in: self) else {
+        stopProcessorTimer(client.timer)
+        continue
+      }
+      let times: UInt64 = processorTimers.withLock { timers in
+        guard let index = timers.clients.firstIndex(where: { $0.timer === client.timer }) else { return 0 }
+        let times = timers.clients[index].setting.expire(at: used)
+        if timers.clients[index].setting.due == 0 { timers.clients.remove(at: index) }
+        watchesProcessorTime.store(!timers.isIdle, ordering: .relaxed)
+        return times
+      }
+      if times > 0 { client.timer.expire(times) }
+    }
   }
 }

@@ -11,11 +11,13 @@ import VFS
 extension Call {
   private func now(_ clock: UInt32) throws(Errno) -> UInt64 {
     switch clock {
-    case 0, 5, 8: return UInt64(max(0, Clock.realtime))
+    case 0, 5, 8, 11: return UInt64(max(0, Clock.realtime))
     case 1, 4, 6, 7, 9: return Clock.monotonic
     case 2: return process.processorTime.total
     case 3: return Scheduler.time(of: task).total
-    default: throw .invalidArgument
+    default:
+      guard let time = try ProcessorClock(clock, of: task, reading: true).time else { throw .invalidArgument }
+      return time
     }
   }
 
@@ -63,6 +65,10 @@ extension Call {
   }
 
   func clockSetTime(wide: Bool) throws(Errno) -> UInt32 {
+    if a == 2 || a == 3 || int(a) < 0 {
+      _ = try now(a)
+      throw .notPermitted
+    }
     guard a == 0 else { throw .invalidArgument }
     try require(.time)
     guard let time = try timespec(b, wide: wide) else { throw .badAddress }
@@ -88,6 +94,9 @@ extension Call {
 
   /// nanosleep and clock_nanosleep; what is left goes to `remaining` when a signal ends it.
   func sleep(clock: UInt32, absolute: Bool, _ request: UInt32, _ remaining: UInt32, wide: Bool) throws(Errno) -> UInt32 {
+    if clock == 2 || int(clock) < 0 { return try sleep(by: clock, absolute: absolute, request, remaining, wide: wide) }
+    // Only some clocks can be slept by: not raw and coarse ones, nor one's own thread's, which stands still meanwhile.
+    guard [0, 1, 7, 8, 9, 11].contains(clock) else { throw (3...6).contains(clock) ? .notSupportedOnSocket : .invalidArgument }
     guard let time = try timespec(request, wide: wide) else { throw .badAddress }
     let current = try now(clock)
     let fresh = absolute ? Clock.monotonic + (time > current ? time - current : 0) : Clock.monotonic + time
@@ -99,6 +108,24 @@ extension Call {
       if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
       // A stop and a continue without a handler must not cut the sleep short. SPEC: signal(7), restart_syscall(2).
       task.sleepDeadline = deadline
+      throw .restartIfNoHandler
+    }
+    return 0
+  }
+
+  /// A sleep while the process uses so much of the processors.
+  private func sleep(by number: UInt32, absolute: Bool, _ request: UInt32, _ remaining: UInt32, wide: Bool) throws(Errno) -> UInt32 {
+    let clock = try ProcessorClock(number, of: task)
+    if clock.isOfThread(task) { throw .invalidArgument }
+    guard let time = try timespec(request, wide: wide) else { throw .badAddress }
+    guard let now = clock.time else { throw .noSuchProcess }
+    let due = task.sleepDeadline ?? (absolute ? time : now &+ time)
+    task.sleepDeadline = nil
+    do throws(Errno) { try clock.sleep(until: due) } catch {
+      if error != .interrupted || absolute { throw error == .interrupted ? .restartIfNoHandler : error }
+      let left = due - min(due, clock.time ?? due)
+      if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
+      task.sleepDeadline = due
       throw .restartIfNoHandler
     }
     return 0

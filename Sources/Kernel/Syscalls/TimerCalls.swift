@@ -10,7 +10,7 @@ import VFS
 extension Call {
   /// `struct sigevent`: value, signal, how (0 signal, 1 nothing, 4 to a thread), thread id.
   func timerCreate() throws(Errno) -> UInt32 {
-    guard [0, 1, 7, 8, 9, 11].contains(a) else { throw .invalidArgument }
+    let source = try timerSource(a)
     var value: UInt32?
     var notification = PosixTimer.Notification.process(.alarm)
     if b != 0 {
@@ -28,7 +28,7 @@ extension Call {
       default: throw .invalidArgument
       }
     }
-    let timer = try process.addTimer(isRealtime: a == 0 || a == 8 || a == 11) { (notification, value ?? UInt32(bitPattern: $0)) }
+    let timer = try process.addTimer(source) { (notification, value ?? UInt32(bitPattern: $0)) }
     do throws(Errno) { try UserMemory.write32(UInt32(bitPattern: timer.id), to: c) } catch {
       try? process.deleteTimer(timer.id)
       throw error
@@ -42,16 +42,41 @@ extension Call {
     guard let interval = try timespec(c, wide: wide), let value = try timespec(c &+ (wide ? 16 : 8), wide: wide) else {
       throw .invalidArgument
     }
-    let old = timer.left
-    let due = value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: timer.isRealtime)
-    timer.set(due: due, interval: value == 0 ? 0 : interval)
+    let old = left(of: timer)
+    if case .processor(let clock) = timer.source {
+      if value == 0 {
+        clock.stop(timer)
+      } else {
+        guard let now = clock.time else { throw .noSuchProcess }
+        timer.reset()
+        try clock.start(timer, due: b & 1 != 0 ? value : now &+ value, interval: interval)
+      }
+    } else {
+      var isRealtime = false
+      if case .realtime = timer.source { isRealtime = true }
+      let due = value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: isRealtime)
+      timer.set(due: due, interval: value == 0 ? 0 : interval)
+    }
     if d != 0 { try put(old, to: d, wide: wide) }
     return 0
   }
 
+  private func timerSource(_ clock: UInt32) throws(Errno) -> PosixTimer.Source {
+    switch clock {
+    case 0, 8, 11: return .realtime
+    case 1, 7, 9: return .monotonic
+    case 4, 5, 6: throw .notSupportedOnSocket  // raw and coarse ones only show the time
+    default: return .processor(try ProcessorClock(clock, of: task))
+    }
+  }
+
+  private func left(of timer: PosixTimer) -> (interval: UInt64, remaining: UInt64) {
+    if case .processor(let clock) = timer.source { return clock.left(of: timer) }
+    return timer.left
+  }
+
   func timerGettime(wide: Bool) throws(Errno) -> UInt32 {
-    let timer = try process.timer(int(a))
-    try put(timer.left, to: b, wide: wide)
+    try put(left(of: try process.timer(int(a))), to: b, wide: wide)
     return 0
   }
 

@@ -201,3 +201,180 @@ CASE(set_while_it_expires) {
   OK(timer_gettime(timer, &is));
   EQUAL(is.it_value.tv_sec + is.it_value.tv_nsec + is.it_interval.tv_sec, 0);
 }
+
+static clockid_t clock_of(pid_t process) {
+  clockid_t clock;
+  EQUAL(clock_getcpuclockid(process, &clock), 0);
+  return clock;
+}
+
+static double used(clockid_t clock) {
+  struct timespec t;
+  OK(clock_gettime(clock, &t));
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static void burn(double amount) {
+  double end = used(CLOCK_THREAD_CPUTIME_ID) + amount;
+  while (used(CLOCK_THREAD_CPUTIME_ID) < end) {}
+}
+
+static void *burner(void *amount) {
+  burn(*(double *)amount);
+  return NULL;
+}
+
+CASE(clocks_of_processes) {
+  CHECK(used(clock_of(0)) > 0);
+  burn(0.02);
+  double own = used(clock_of(getpid()));
+  CHECK(own >= 0.02 && own <= used(CLOCK_PROCESS_CPUTIME_ID));
+  int ends[2];
+  char c;
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    close(ends[1]);
+    burn(0.03);
+    read(ends[0], &c, 1);
+  });
+  clockid_t clock = clock_of(child);
+  while (used(clock) < 0.03) pause_ms(1);
+  FAILS(clock_settime(clock, &(struct timespec){1, 0}), EPERM);
+  struct timespec resolution;
+  OK(clock_getres(clock, &resolution));
+  EQUAL(resolution.tv_nsec, 1);
+  close(ends[1]);
+  reap(child);
+  struct timespec t;
+  FAILS(clock_gettime(clock, &t), EINVAL);
+  EQUAL(clock_getcpuclockid(child, &clock), ESRCH);
+  FAILS(clock_gettime((clockid_t)-5, &t), EINVAL);  // a file's, of a number that no file has
+  FAILS(clock_gettime(17, &t), EINVAL);
+  OK(clock_gettime(CLOCK_TAI, &t));
+}
+
+CASE(clocks_of_threads) {
+  pthread_t thread;
+  static double amount = 0.2;
+  OK(pthread_create(&thread, NULL, burner, &amount));
+  clockid_t clock, own;
+  EQUAL(pthread_getcpuclockid(thread, &clock), 0);
+  EQUAL(pthread_getcpuclockid(pthread_self(), &own), 0);
+  while (used(clock) < 0.02) pause_ms(1);
+  double before = used(own);
+  pthread_join(thread, NULL);
+  CHECK(used(own) - before < 0.1);
+  struct timespec t;
+  // The end of a thread is told a moment before it comes.
+  while (!clock_gettime(clock, &t)) pause_ms(1);
+  EQUAL(errno, EINVAL);
+  // Another process's thread is not ours to look at; our parent's number is its thread's, too.
+  pid_t child = CHILD(FAILS(clock_gettime((clockid_t)(~(unsigned)getppid() << 3 | 6), &t), EINVAL));
+  EQUAL(reap(child), 0);
+}
+
+static timer_t on_clock(clockid_t clock, int signal) {
+  timer_t timer;
+  struct sigevent event = {.sigev_notify = signal ? SIGEV_SIGNAL : SIGEV_NONE, .sigev_signo = signal, .sigev_value.sival_int = 99};
+  OK(timer_create(clock, &event, &timer));
+  return timer;
+}
+
+CASE(timers_on_processor_time) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  OK(sigprocmask(SIG_BLOCK, &set, NULL));
+  timer_t timer = on_clock(CLOCK_PROCESS_CPUTIME_ID, SIGUSR1);
+  struct itimerspec half = {.it_value = {0, 50000000}}, left;
+  double start = used(CLOCK_PROCESS_CPUTIME_ID);
+  OK(timer_settime(timer, 0, &half, NULL));
+  OK(timer_gettime(timer, &left));
+  CHECK(left.it_value.tv_sec == 0 && left.it_value.tv_nsec > 0 && left.it_value.tv_nsec <= 50000000);
+  struct timespec none = {0, 0};
+  siginfo_t info;
+  pause_ms(100);
+  FAILS(sigtimedwait(&set, &info, &none), EAGAIN);
+  while (sigtimedwait(&set, &info, &none) < 0) {}
+  CHECK(used(CLOCK_PROCESS_CPUTIME_ID) - start >= 0.05);
+  CHECK(info.si_code == SI_TIMER && info.si_value.sival_int == 99);
+  OK(timer_gettime(timer, &left));
+  CHECK(left.it_value.tv_sec == 0 && left.it_value.tv_nsec == 0);
+
+  // An absolute time that has passed: at once.
+  OK(timer_settime(timer, TIMER_ABSTIME, &(struct itimerspec){.it_value = {0, 1}}, NULL));
+  EQUAL(OK(sigwaitinfo(&set, &info)), SIGUSR1);
+
+  // With an interval, those that were missed are counted.
+  OK(timer_settime(timer, 0, &(struct itimerspec){.it_value = {0, 1000000}, .it_interval = {0, 1000000}}, NULL));
+  burn(0.1);
+  EQUAL(OK(sigwaitinfo(&set, &info)), SIGUSR1);
+  CHECK(info.si_overrun >= 20 || timer_getoverrun(timer) >= 20);
+  OK(timer_gettime(timer, &left));
+  EQUAL(left.it_interval.tv_nsec, 1000000);
+  OK(timer_delete(timer));
+  while (sigtimedwait(&set, &info, &none) > 0) {}
+  burn(0.02);
+  FAILS(sigtimedwait(&set, &info, &none), EAGAIN);
+
+  // A thread's clock stands still while another works.
+  pthread_t thread;
+  static double amount = 0.05;
+  timer = on_clock(CLOCK_THREAD_CPUTIME_ID, SIGUSR1);
+  OK(timer_settime(timer, 0, &half, NULL));
+  OK(pthread_create(&thread, NULL, burner, &amount));
+  pthread_join(thread, NULL);
+  FAILS(sigtimedwait(&set, &info, &none), EAGAIN);
+  burn(0.06);
+  EQUAL(OK(sigtimedwait(&set, &info, &(struct timespec){5, 0})), SIGUSR1);
+  FAILS(timer_create(CLOCK_MONOTONIC_RAW, NULL, &timer), EOPNOTSUPP);
+  FAILS(timer_create(CLOCK_MONOTONIC_COARSE, NULL, &timer), EOPNOTSUPP);
+  FAILS(timer_create(17, NULL, &timer), EINVAL);
+}
+
+CASE(timers_on_another_process) {
+  int ends[2];
+  char c;
+  OK(pipe(ends));
+  pid_t child = CHILD({
+    close(ends[1]);
+    burn(0.05);
+    read(ends[0], &c, 1);
+  });
+  timer_t timer = on_clock(clock_of(child), 0), mine = on_clock(CLOCK_PROCESS_CPUTIME_ID, SIGUSR1);
+  OK(timer_settime(timer, 0, &(struct itimerspec){.it_value = {10, 0}}, NULL));
+  struct itimerspec left;
+  double start = used(clock_of(child));
+  while (used(clock_of(child)) < start + 0.02) pause_ms(1);
+  OK(timer_gettime(timer, &left));
+  CHECK(left.it_value.tv_sec == 9);
+  OK(timer_delete(mine));
+  close(ends[1]);
+  reap(child);
+  FAILS(timer_settime(timer, 0, &(struct itimerspec){.it_value = {1, 0}}, NULL), ESRCH);
+  OK(timer_delete(timer));
+}
+
+CASE(sleeping_by_processor_time) {
+  pthread_t thread;
+  static double amount = 0.2;
+  struct timespec t = {0, 50000000};
+  OK(pthread_create(&thread, NULL, burner, &amount));
+  double start = used(CLOCK_PROCESS_CPUTIME_ID);
+  EQUAL(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &t, NULL), 0);
+  double now = used(CLOCK_PROCESS_CPUTIME_ID);
+  CHECK(now - start >= 0.05 && now - start < 0.19);
+  pthread_join(thread, NULL);
+  EQUAL(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &t, NULL), -1);
+  CHECK(errno == EINVAL || errno == EOPNOTSUPP);
+  FAILS(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC_RAW, 0, &t, NULL), EOPNOTSUPP);
+  FAILS(syscall(SYS_clock_nanosleep, CLOCK_REALTIME_COARSE, 0, &t, NULL), EOPNOTSUPP);
+  FAILS(syscall(SYS_clock_nanosleep, 17, 0, &t, NULL), EINVAL);
+  // Nobody works: only a signal ends it.
+  struct sigaction nothing = {.sa_handler = (void (*)(int))abs};
+  OK(sigaction(SIGALRM, &nothing, NULL));
+  alarm(1);
+  struct timespec left = {0, 0};
+  EQUAL(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &(struct timespec){5, 0}, &left), EINTR);
+  CHECK(left.tv_sec == 4);
+}

@@ -55,7 +55,8 @@ CASE(identity_calls) {
   OK(getrusage(RUSAGE_SELF, &b));
   double user = of(b.ru_utime) - of(a.ru_utime), system = of(b.ru_stime) - of(a.ru_stime);
   printf("getppid: %.3f user, %.3f system\n", user, system);
-  CHECK(user > 0.02 && system > 0.1);
+  // An emulator may spend most of the time on the way in, which is not the kernel's.
+  CHECK(user > 0.02 && system > 0.02);
   CHECK(user + system > 0.48 && user + system < 1.5);
 }
 
