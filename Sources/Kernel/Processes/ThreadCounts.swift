@@ -7,7 +7,7 @@ import VFS
 
 /// How many threads there are: of each user, for RLIMIT_NPROC, and in all. A process counts as one thread until it is reaped.
 public enum ThreadCounts {
-  /// One user's count. Objects stay: users are few.
+  /// One user's count.
   public final class User {
     let id: UInt32
     let count = Atomic<Int>(0)
@@ -27,11 +27,16 @@ public enum ThreadCounts {
     let found = users.value.withLock { $0.first { $0.id == id } }
     if let found { return found }
     let new = User(id)
-    return users.value.withLock { list in
+    // Those that nobody is any more make room; they die outside the lock.
+    var unused: [User] = []
+    let result = users.value.withLock { list in
       if let other = list.first(where: { $0.id == id }) { return other }
+      for index in list.indices.reversed() where isKnownUniquelyReferenced(&list[index]) { unused.append(list.remove(at: index)) }
       list.append(new)
       return new
     }
+    _ = unused
+    return result
   }
 
   /// Counts one more thread. Throws `wouldBlock` when the system or the user has enough. SPEC: fork(2) EAGAIN.

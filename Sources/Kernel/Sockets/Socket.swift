@@ -43,6 +43,9 @@ public struct OutgoingMessage {
   public var address: [UInt8]?
   /// Open files to pass, each with a use of its own.
   public var rights: [FileDescription]
+  /// Whose files under way these will be, and how many there may be.
+  public var sender: UInt32 = 0
+  public var rightsLimit = UInt64.max
   public var credentials: PeerCredentials
   public var flags: UInt32
   public init(data: UserVectors, address: [UInt8]?, rights: [FileDescription], credentials: PeerCredentials, flags: UInt32) {

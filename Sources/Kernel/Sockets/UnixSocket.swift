@@ -22,12 +22,15 @@ public final class UnixSocket: Socket {
     let bytes: [UInt8]
     var start = 0
     var rights: [FileDescription]
+    /// The user that its files are counted for.
+    let sender: UInt32
     let credentials: PeerCredentials
     let address: [UInt8]
-    init(_ bytes: [UInt8], _ rights: [FileDescription], _ credentials: PeerCredentials, address: [UInt8]) {
+    init(_ bytes: [UInt8], _ message: OutgoingMessage, rights: [FileDescription], address: [UInt8]) {
       self.bytes = bytes
       self.rights = rights
-      self.credentials = credentials
+      sender = message.sender
+      credentials = message.credentials
       self.address = address
     }
   }
@@ -74,6 +77,18 @@ public final class UnixSocket: Socket {
     var hasEnded: Bool { readEnded || peerWriteEnded || peerGone }
   }
 
+  /// A socket that messages carry. Guarded by `FilesUnderWay`.
+  struct Passage {
+    /// How many messages do.
+    var uses = 0
+    var description: FileDescription?
+    var index = 0
+    var isCandidate = false
+    /// Uses by unreachable sockets.
+    var inner = 0
+  }
+  var passage = Passage()
+
   private let state = SpinLock<State, UnixSocketRank>(State())
   /// One reader at a time takes messages apart, across the copies to its memory.
   private let receiving = Mutex<Void, UnixReceiveRank>(())
@@ -86,7 +101,10 @@ public final class UnixSocket: Socket {
   /// What one send moves at a time.
   private static var pieceSize: Int { 65536 }
 
-  public static func start() { UnixNames.start() }
+  public static func start() {
+    UnixNames.start()
+    FilesUnderWay.start()
+  }
 
   public init(_ type: SocketType, resolver: any UnixPathResolver) {
     self.resolver = resolver
@@ -306,10 +324,29 @@ public final class UnixSocket: Socket {
       }
       peer.event.wake()
     }
-    for case let message? in dropped { for right in message.rights { right.drop() } }
     for server in backlog { server.end() }
     event.wake()
     space.wake()
+    FilesUnderWay.drop(dropped.compactMap { $0 })
+  }
+
+  /// The sockets that its messages carry, and those of connections that nobody has accepted.
+  var carried: [UnixSocket] {
+    let (messages, backlog) = state.withLock { ($0.messages, $0.backlog) }
+    let own = messages.flatMap { $0?.rights.compactMap { $0.file as? UnixSocket } ?? [] }
+    return backlog.reduce(own) { $0 + $1.carried }
+  }
+
+  /// Empties the queue of a socket that nobody can reach.
+  func takeMessages() -> [Message] {
+    let (messages, backlog) = state.withLock { state in
+      let all = (state.messages, state.backlog)
+      state.messages = []
+      state.first = 0
+      state.queuedBytes = 0
+      return all
+    }
+    return backlog.reduce(messages.compactMap { $0 }) { $0 + $1.takeMessages() }
   }
 
   override public func takeError() -> Int32 {
@@ -340,9 +377,11 @@ public final class UnixSocket: Socket {
         throw error
       }
       let rights = message.rights
+      try FilesUnderWay.begin(rights, of: message.sender, limit: message.rightsLimit)
       message.rights = []
-      let piece = Message(bytes, rights, message.credentials, address: [])
+      let piece = Message(bytes, message, rights: rights, address: [])
       do throws(Errno) { try deliver(piece, nonBlocking) } catch {
+        FilesUnderWay.end(rights, of: message.sender)
         message.rights = rights
         if total > 0 { return total }
         throw error
@@ -395,7 +434,20 @@ public final class UnixSocket: Socket {
     if message.data.count > options.withLock({ $0.sendBuffer }) - 32 { throw .messageTooLong }
     let bytes = try message.data.take(limit: .max)
     let own = state.withLock { $0.name }
-    let datagram = Message(bytes, message.rights, message.credentials, address: Self.address(own))
+    let rights = message.rights
+    try FilesUnderWay.begin(rights, of: message.sender, limit: message.rightsLimit)
+    do throws(Errno) {
+      try deliver(Message(bytes, message, rights: rights, address: Self.address(own)), to: destination, nonBlocking)
+    } catch {
+      FilesUnderWay.end(rights, of: message.sender)
+      throw error
+    }
+    message.rights = []
+    return bytes.count
+  }
+
+  /// Puts a datagram on a queue, waiting for room.
+  private func deliver(_ datagram: Message, to destination: UnixSocket, _ nonBlocking: Bool) throws(Errno) {
     while true {
       let delivery: Delivery = try destination.state.withLock { state throws(Errno) in
         if state.readEnded { return .noPeer }
@@ -406,9 +458,8 @@ public final class UnixSocket: Socket {
       }
       switch delivery {
       case .done:
-        message.rights = []
         destination.event.wake()
-        return bytes.count
+        return
       case .noPeer: throw .connectionRefused
       case .full:
         let _: Bool = try destination.space.wait(orFail: nonBlocking, deadline: sendDeadline, reason: "unix send") {
@@ -479,8 +530,8 @@ public final class UnixSocket: Socket {
       if flags & MessageFlags.truncated != 0, type != .stream { result.count += left }
       return true
     }
-    let hadRights = !message.rights.isEmpty
-    result.rights += message.rights
+    let rights = message.rights
+    result.rights += rights
     message.rights = []
     state.withLock { state in
       if type == .stream, left > 0 {
@@ -490,9 +541,10 @@ public final class UnixSocket: Socket {
         state.popFirst()
       }
     }
+    FilesUnderWay.end(rights, of: message.sender)
     // MSG_TRUNC asks for a datagram's real length.
     if type != .stream, flags & MessageFlags.truncated != 0 { result.count += left }
-    return type != .stream || hadRights || left > 0
+    return type != .stream || !rights.isEmpty || left > 0
   }
 
   override public var available: Int {

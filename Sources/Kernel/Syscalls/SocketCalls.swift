@@ -203,6 +203,9 @@ extension Call {
       throw error
     }
     message.rights = rights
+    let who = process.who
+    message.sender = who.uid
+    if !who.has(.resource), !who.has(.administrate) { message.rightsLimit = process.limits.withLock { $0[7].soft } }
   }
 
   private func takeRights(_ bytes: [UInt8], _ range: Range<Int>, _ rights: inout [FileDescription]) throws(Errno) {
@@ -243,6 +246,9 @@ extension Call {
 
   /// Writes what came along; answers the bytes used. Files that do not fit are closed again, and MSG_CTRUNC says so.
   private func writeControl(_ header: Header, _ message: inout IncomingMessage, _ flags: UInt32) throws(Errno) -> UInt32 {
+    var rights = message.rights
+    message.rights = []
+    defer { for right in rights { right.drop() } }
     let room = header.control == 0 ? 0 : header.controlLength
     var used: UInt32 = 0
     if let who = message.credentials {
@@ -255,9 +261,6 @@ extension Call {
         message.flags |= MessageFlags.controlTruncated
       }
     }
-    var rights = message.rights
-    message.rights = []
-    defer { for right in rights { right.drop() } }
     guard !rights.isEmpty else { return used }
     let count = room >= used + 12 ? min(rights.count, Int((room - used - 12) / 4)) : 0
     if count < rights.count { message.flags |= MessageFlags.controlTruncated }

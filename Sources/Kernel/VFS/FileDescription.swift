@@ -140,7 +140,9 @@ public final class FileDescription {
   }
 
   /// Whether some descriptor still names it.
-  public var isOpen: Bool { descriptors.load(ordering: .acquiring) > 0 }
+  public var isOpen: Bool { uses > 0 }
+  /// Descriptors, and messages under way.
+  public var uses: Int32 { descriptors.load(ordering: .acquiring) }
 
   private func finish() {
     if isWatched.load(ordering: .acquiring) {

@@ -1,5 +1,6 @@
 // Sockets of this machine.
 #include "test.h"
+#include <sys/resource.h>
 #include <poll.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -272,4 +273,164 @@ CASE(accept_while_peer_closes) {
   OK(kill(helper, SIGKILL));
   int status;
   OK(waitpid(helper, &status, 0));
+}
+
+static int send_file(int socket, int file) {
+  char c = 'x', control[CMSG_SPACE(sizeof(int))] = "";
+  struct iovec v = {&c, 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &file, sizeof file);
+  return sendmsg(socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// The one file that comes with a byte.
+static int received(int socket) {
+  char c, control[CMSG_SPACE(sizeof(int))];
+  int file;
+  struct iovec v = {&c, 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  EQUAL(OK(recvmsg(socket, &m, MSG_DONTWAIT)), 1);
+  CHECK(m.msg_controllen >= CMSG_LEN(sizeof(int)));
+  memcpy(&file, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof file);
+  return file;
+}
+
+// A socket in a socket in a socket: when the outermost goes, all do. A kernel may refuse to nest so deep.
+LIMITED_CASE(nested_sockets, 60) {
+  int watch[2];
+  OK(socketpair(AF_UNIX, SOCK_STREAM, 0, watch));
+  int inner = watch[1];
+  for (int i = 0; i < 20000; i++) {
+    int pair[2];
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    if (send_file(pair[0], inner) < 0) {
+      EQUAL(errno, ETOOMANYREFS);
+      CHECK(i > 0);
+      close(pair[0]);
+      close(pair[1]);
+      break;
+    }
+    close(inner);
+    close(pair[0]);
+    inner = pair[1];
+  }
+  close(inner);
+  char c;
+  EQUAL(read(watch[0], &c, 1), 0);
+}
+
+// Sockets that only their own messages hold are gone: the other end of a pipe that went along learns of it, when some socket
+// is closed.
+static void learns_of_the_end(int reader) {
+  char c;
+  struct pollfd p = {.fd = reader};
+  for (double end = seconds() + 20; poll(&p, 1, 1) == 0 && seconds() < end;) {
+    int pair[2];
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    close(pair[0]);
+    close(pair[1]);
+  }
+  EQUAL(p.revents, POLLHUP);
+  EQUAL(read(reader, &c, 1), 0);
+  close(reader);
+}
+
+CASE(sockets_that_hold_each_other) {
+  int pair[2], ends[2], ring[10][2];
+  // One that holds itself.
+  OK(pipe(ends));
+  OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+  EQUAL(OK(send_file(pair[0], ends[1])), 1);
+  EQUAL(OK(send_file(pair[0], pair[1])), 1);
+  close(ends[1]);
+  close(pair[0]);
+  close(pair[1]);
+  learns_of_the_end(ends[0]);
+  // Two that hold each other.
+  OK(pipe(ends));
+  OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+  EQUAL(OK(send_file(pair[0], ends[1])), 1);
+  EQUAL(OK(send_file(pair[0], pair[0])), 1);
+  EQUAL(OK(send_file(pair[1], pair[1])), 1);
+  close(ends[1]);
+  close(pair[0]);
+  close(pair[1]);
+  learns_of_the_end(ends[0]);
+  // A ring, of which one is still held for a while.
+  OK(pipe(ends));
+  for (int i = 0; i < 10; i++) OK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ring[i]));
+  for (int i = 0; i < 10; i++) EQUAL(OK(send_file(ring[i][0], ring[(i + 1) % 10][1])), 1);
+  EQUAL(OK(send_file(ring[4][0], ends[1])), 1);
+  close(ends[1]);
+  for (int i = 0; i < 10; i++) {
+    close(ring[i][0]);
+    if (i != 7) close(ring[i][1]);
+  }
+  struct pollfd p = {.fd = ends[0]};
+  EQUAL(OK(poll(&p, 1, 50)), 0);
+  close(ring[7][1]);
+  learns_of_the_end(ends[0]);
+}
+
+// What can still be received is not collected, however it is wound up.
+CASE(sockets_on_their_way) {
+  int outer[2], middle[2], inner[2], other[2];
+  OK(socketpair(AF_UNIX, SOCK_STREAM, 0, outer));
+  OK(socketpair(AF_UNIX, SOCK_STREAM, 0, middle));
+  OK(socketpair(AF_UNIX, SOCK_STREAM, 0, inner));
+  EQUAL(OK(send_file(middle[0], inner[1])), 1);
+  EQUAL(OK(send_file(middle[0], middle[1])), 1);  // a circle within
+  EQUAL(OK(send_file(outer[0], middle[1])), 1);
+  close(middle[1]);
+  close(inner[1]);
+  for (int i = 0; i < 20; i++) {
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, other));
+    close(other[0]);
+    close(other[1]);
+  }
+  int found = received(outer[1]), deeper = received(found);
+  EQUAL(OK(write(deeper, "deep", 4)), 4);
+  char text[4];
+  EQUAL(OK(read(inner[0], text, 4)), 4);
+  CHECK(!memcmp(text, "deep", 4));
+}
+
+// An ordinary user has as many sockets under way as files open, and no more.
+CASE(files_under_way) {
+  struct rlimit limit = {64, 64};
+  pid_t child = CHILD({
+    OK(setrlimit(RLIMIT_NOFILE, &limit));
+    OK(setresuid(1234, 1234, 1234));
+    int pair[2];
+    int room = 1 << 20;
+    int count = 0;
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    while (count < 1000 && send_file(pair[0], 0) == 1) count++;
+    EQUAL(errno, ETOOMANYREFS);
+    CHECK(count >= 64 && count <= 66);
+    close(received(pair[1]));
+    close(received(pair[1]));
+    EQUAL(OK(send_file(pair[0], 0)), 1);
+  });
+  EQUAL(reap(child), 0);
+}
+
+// Files whose control message cannot be written are closed, not lost.
+CASE(nowhere_to_receive) {
+  int pair[2], ends[2], on = 1;
+  OK(pipe(ends));
+  OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+  OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  EQUAL(OK(send_file(pair[0], ends[1])), 1);
+  close(ends[1]);
+  char c;
+  struct iovec v = {&c, 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = (void *)8, .msg_controllen = 100};
+  recvmsg(pair[1], &m, MSG_DONTWAIT);  // EFAULT, or a control message that is cut short
+  // What was received all the same has a number above the pipe's and the pair's.
+  for (int i = 0; i < 64; i++)
+    if (i > 2 && i != ends[0] && i != pair[0] && i != pair[1]) close(i);
+  EQUAL(read(ends[0], &c, 1), 0);
 }

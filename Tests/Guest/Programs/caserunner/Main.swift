@@ -32,14 +32,24 @@ struct Main {
     say(report, "# running " + action)
     let before = State.settled()
     let failure = execute(words, limit)
+    let output = takeOutput()
     let after = State.settled(after: before)
     let problem = failure ?? after.leak(since: before)
     guard let problem else { return say(report, "ok " + decimal(order) + " - " + action) }
-    if let file = try? FileDescriptor.open("/tmp/output"), (try? file.seek(fromEnd: 16384)) != nil, let output = try? file.readAll() {
-      for text in output.split(separator: 10).suffix(40) { say(report, "# " + Array(text)) }
-    }
+    for text in output.split(separator: 10).suffix(40) { say(report, "# " + Array(text)) }
     say(report, "# " + problem)
     say(report, "not ok " + decimal(order) + " - " + action)
+  }
+
+  /// The end of what the case wrote, which goes: its pages would look like a leak.
+  static func takeOutput() -> Bytes {
+    guard let file = try? FileDescriptor.open("/tmp/output") else { return [] }
+    defer {
+      try? file.close()
+      try? FileSystem.unlink("/tmp/output")
+    }
+    guard (try? file.seek(fromEnd: 16384)) != nil else { return [] }
+    return (try? file.readAll()) ?? []
   }
 
   /// What went wrong, or nil.
