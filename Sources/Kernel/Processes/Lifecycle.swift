@@ -79,6 +79,7 @@ extension Process {
     let task = try Task(child, id: id)
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
+    task.ioPriority.store(parent.ioPriority.load(ordering: .relaxed), ordering: .relaxed)
     task.inheritName(from: parent)
     task.blocked = parent.blocked
     task.alternateStack = parent.alternateStack
@@ -115,6 +116,7 @@ extension Process {
     let task = try Task(self, id: ProcessTable.shared.allocateID())
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
+    task.ioPriority.store(parent.ioPriority.load(ordering: .relaxed), ordering: .relaxed)
     task.inheritName(from: parent)
     task.blocked = parent.blocked
     let dying = signals.withLock { state in

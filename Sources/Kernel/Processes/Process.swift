@@ -290,6 +290,8 @@ public final class Task: Thread {
   }
 
   public let process: Process
+  /// As ioprio_set takes it: a class and a level.
+  public let ioPriority = Atomic<UInt32>(0)
   /// Its own, as PR_SET_NAME sets it: up to 15 bytes.
   public let name = SpinLock<[UInt8], ProcessRank>([])
   public let startTime = Clock.monotonic

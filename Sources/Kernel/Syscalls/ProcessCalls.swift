@@ -435,46 +435,6 @@ extension Call {
     }
   }
 
-  /// The processes that getpriority and setpriority name: PRIO_PROCESS, PRIO_PGRP, PRIO_USER.
-  private func priorityTargets() throws(Errno) -> [Process] {
-    let found: [Process]
-    switch a {
-    case 0: found = [try find(b)]
-    case 1:
-      let group = b == 0 ? ProcessTable.shared.withTree { process.tree.group } : int(b)
-      found = ProcessTable.shared.all().filter { other in ProcessTable.shared.withTree { other.tree.group == group } }
-    case 2:
-      let user = b == 0 ? process.who.uid : b
-      found = ProcessTable.shared.all().filter { $0.who.uid == user }
-    default: throw .invalidArgument
-    }
-    if found.isEmpty { throw .noSuchProcess }
-    return found
-  }
-
-  /// The most favourable nice value of the targets, as 20 - nice.
-  func getpriority() throws(Errno) -> UInt32 {
-    var best = 39
-    for target in try priorityTargets() {
-      best = min(best, target.signals.withLock { $0.threads.map { $0.baseLevel }.min() ?? 39 })
-    }
-    return UInt32(40 - best)
-  }
-
-  func setpriority() throws(Errno) -> UInt32 {
-    let nice = Int(max(-20, min(19, int(c))))
-    let me = process.who
-    for target in try priorityTargets() {
-      let owner = target.who
-      if !me.has(.nice), me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
-      for thread in target.signals.withLock({ $0.threads }) {
-        if 20 + nice < thread.baseLevel, !me.has(.nice) { throw .permissionDenied }
-        Scheduler.set(thread, nice: nice)
-      }
-    }
-    return 0
-  }
-
   /// `struct tms`: user, system, children's user, children's system; in hundredths of a second.
   func times() throws(Errno) -> UInt32 {
     if a != 0 {

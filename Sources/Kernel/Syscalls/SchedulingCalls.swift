@@ -22,13 +22,6 @@ extension Call {
     if !me.has(.nice), me.euid != owner.uid, me.euid != owner.euid { throw .notPermitted }
   }
 
-  func nice() throws(Errno) -> UInt32 {
-    let value = max(-20, min(19, task.baseLevel - 20 + Int(max(-40, min(40, int(a))))))
-    if value < task.baseLevel - 20, !process.who.has(.nice) { throw .notPermitted }
-    Scheduler.set(task, nice: value)
-    return 0
-  }
-
   func schedGetscheduler() throws(Errno) -> UInt32 {
     let thread = try thread(a)
     return thread.policy.rawValue | (thread.resetOnFork ? 0x4000_0000 : 0)

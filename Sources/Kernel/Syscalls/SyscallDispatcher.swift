@@ -86,6 +86,8 @@ public enum SyscallDispatcher {
     case .prlimit64: try call.prlimit()
     case .prctl: try call.prctl()
     case .getpriority: try call.getpriority()
+    case .ioprioSet: try call.ioprioSet()
+    case .ioprioGet: try call.ioprioGet()
     case .setpriority: try call.setpriority()
     case .nice: try call.nice()
     case .schedGetaffinity: try call.schedGetaffinity()
@@ -385,7 +387,7 @@ public enum SyscallDispatcher {
     case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
       .initModule, .deleteModule, .quotactl,
       .pivotRoot,
-      .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl, .ioprioSet, .ioprioGet,
+      .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl,
       .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare,
       .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,

@@ -107,6 +107,15 @@ CASE(nice_values) {
   EQUAL(nice(3), 8);
   pid_t child = CHILD(EQUAL(getpriority(PRIO_PROCESS, 0), 8));
   EQUAL(reap(child), 0);
+  // As far as the limit allows, anybody goes back.
+  OK(setrlimit(RLIMIT_NICE, &(struct rlimit){18, 18}));
+  child = CHILD({
+    OK(setresuid(1000, 1000, 1000));
+    FAILS(setpriority(PRIO_PROCESS, 0, 1), EACCES);
+    OK(setpriority(PRIO_PROCESS, 0, 2));
+    FAILS(nice(-1), EPERM);
+  });
+  EQUAL(reap(child), 0);
   FAILS(setpriority(9, 0, 0), EINVAL);
   FAILS(getpriority(PRIO_PROCESS, 999999), ESRCH);
 }
@@ -377,4 +386,67 @@ CASE(sleeping_by_processor_time) {
   struct timespec left = {0, 0};
   EQUAL(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &(struct timespec){5, 0}, &left), EINTR);
   CHECK(left.tv_sec == 4);
+}
+
+static pthread_barrier_t meeting;
+static pid_t other_thread;
+static void *is_nice(void *unused) {
+  other_thread = syscall(SYS_gettid);
+  OK(setpriority(PRIO_PROCESS, 0, 7));
+  pthread_barrier_wait(&meeting);
+  pthread_barrier_wait(&meeting);
+  EQUAL(getpriority(PRIO_PROCESS, 0), 9);
+  return unused;
+}
+
+// A nice value is a thread's own.
+CASE(nice_values_of_threads) {
+  pthread_t thread;
+  pthread_barrier_init(&meeting, NULL, 2);
+  OK(pthread_create(&thread, NULL, is_nice, NULL));
+  pthread_barrier_wait(&meeting);
+  EQUAL(getpriority(PRIO_PROCESS, 0), 0);
+  EQUAL(getpriority(PRIO_PROCESS, getpid()), 0);
+  EQUAL(getpriority(PRIO_PROCESS, other_thread), 7);
+  OK(setpgid(0, 0));
+  EQUAL(getpriority(PRIO_PGRP, 0), 0);
+  OK(setpriority(PRIO_PGRP, getpid(), 9));
+  EQUAL(getpriority(PRIO_PROCESS, 0), 9);
+  pthread_barrier_wait(&meeting);
+  pthread_join(thread, NULL);
+  FAILS(getpriority(PRIO_PROCESS, 1 << 22), ESRCH);
+  FAILS(setpriority(5, 0, 1), EINVAL);
+}
+
+#define IO(class, level) ((class) << 13 | (level))
+static long io_get(int which, int who) { return syscall(SYS_ioprio_get, which, who); }
+static long io_set(int which, int who, int value) { return syscall(SYS_ioprio_set, which, who, value); }
+
+CASE(priorities_of_input_and_output) {
+  OK(setpgid(0, 0));
+  EQUAL(OK(io_get(1, 0)) >> 13, 0);
+  OK(io_set(1, 0, IO(2, 6)));
+  EQUAL(OK(io_get(1, 0)), IO(2, 6));
+  EQUAL(OK(io_get(1, getpid())), IO(2, 6));
+  EQUAL(OK(io_get(2, 0)), IO(2, 6));
+  EQUAL(reap(CHILD(EQUAL(io_get(1, 0), IO(2, 6)))), 0);
+  OK(io_set(2, getpid(), IO(3, 0)));
+  EQUAL(OK(io_get(1, 0)), IO(3, 0));
+  OK(io_set(1, 0, IO(1, 2)));
+  FAILS(io_set(1, 0, IO(2, 8)), EINVAL);
+  FAILS(io_set(1, 0, IO(0, 1)), EINVAL);
+  FAILS(io_set(1, 0, IO(7, 0)), EINVAL);
+  FAILS(io_set(0, 0, IO(2, 0)), EINVAL);
+  FAILS(io_set(4, 0, IO(2, 0)), EINVAL);
+  FAILS(io_get(4, 0), EINVAL);
+  FAILS(io_get(1, 1 << 22), ESRCH);
+  FAILS(io_set(1, 1 << 22, IO(2, 0)), ESRCH);
+  EQUAL(reap(CHILD({
+    OK(setresuid(1000, 1000, 1000));
+    FAILS(io_set(1, 0, IO(1, 2)), EPERM);
+    FAILS(io_set(1, getppid(), IO(2, 2)), EPERM);
+    OK(io_set(1, 0, IO(2, 1)));
+    // The other thread's and the parent's are of another user; this one's counts.
+    EQUAL(OK(io_get(3, 0)), IO(2, 1));
+  })), 0);
 }
