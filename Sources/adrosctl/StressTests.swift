@@ -3,11 +3,21 @@ import ImageKit
 
 /// Debian's stress-ng on four processors: what each stressor asks of a kernel, asked by four processes at once.
 ///
-/// The list is of those that pass. stress-ng says itself when the kernel's answers are wrong; that the kernel lives, and
-/// ends, is the rest of the test.
+/// stress-ng says itself when the kernel's answers are wrong. That the kernel lives and ends, and that processes, open files
+/// and memory are back where they were, is the rest of the test.
 enum StressTests {
   static let name = "programs: stress-ng on four processors"
 
+  /// The long form takes every stressor of these.
+  private static let classes = ["cpu", "memory", "vm", "scheduler", "pipe", "interrupt", "filesystem"]
+  /// But for these, each with what of Linux it wants.
+  private static let excluded = [
+    "binderfs": "Binder", "inotify": "inotify", "netlink-proc": "netlink", "netlink-task": "netlink", "numa": "NUMA",
+    "physpage": "/proc/PID/pagemap", "smi": "/dev/cpu/*/msr", "swap": "swap", "uprobe": "uprobes", "watchdog": "/dev/watchdog",
+    "xattr": "extended attributes", "bind-mount": "mount namespaces",
+    "mlockmany": "run only on demand by stress-ng itself", "oom-pipe": "run only on demand by stress-ng itself",
+  ]
+  /// The short form.
   private static let stressors = [
     // machine code and memory
     "opcode", "cpu", "mmap", "mremap", "madvise", "mprotect", "brk", "fault", "vm", "shm", "sysbadaddr", "sigsegv", "sigfpe",
@@ -20,19 +30,19 @@ enum StressTests {
     "fcntl", "flock", "lease", "lockf", "open", "dentry", "dir", "link", "rename", "seek", "readahead", "procfs", "utime", "aio", "null",
   ]
 
-  /// A second for each, ten in the long form.
+  /// Frames that a run may keep, as partly filled pages of the heap. The tables of kernel stacks stay for the next as many threads.
+  private static let slack = 256
+
+  /// A second for each, three in the long form.
   static func run(_ results: Results, torture: Bool) async throws {
     guard results.selects(name), let folder = try await ProgramTests.unpack(["stress-ng", "dash"], results, name) else { return }
     var tree = RootTree()
     try tree.addTree(folder)
+    tree.add(RootEntry(path: "/etc/mtab", kind: .link("/proc/mounts"), mode: 0o777))
     let image = try Paths.scratch("stress.ext2")
     try Ext2Image(time: 1_700_000_000, label: "stress", size: 512 << 20).write(tree, to: image.path)
-    let seconds = torture ? 10 : 1
     await results.check(name) {
-      let command =
-        "for s in \(stressors.joined(separator: " ")); do"
-        + " o=$(stress-ng --$s 4 --timeout \(seconds)s --temp-path /tmp -q 2>&1) || echo \"$s: $? $o\"; done; echo end"
-      let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", command])
+      let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", command(torture)])
       defer { try? FileManager.default.removeItem(at: initramfs) }
       let log = try Paths.scratch("stress.log")
       let console = try Paths.scratch("stress.console")
@@ -42,13 +52,55 @@ enum StressTests {
       machine.disks = [.init(file: image.path, interface: "virtio", snapshot: true)]
       machine.interactive = false
       machine.commandLine = ["quiet", "root=/dev/vda"]
-      let outcome = try await Shell.run(machine.arguments, log: console, timeout: Double(stressors.count * (seconds + 4)))
+      let outcome = try await Shell.run(machine.arguments, log: console, timeout: torture ? 3600 : 600)
       let ending = Ending.judge(outcome, log: log)
       let text = String(decoding: try Data(contentsOf: console), as: UTF8.self).replacingOccurrences(of: "\r", with: "")
-      if text.trimmingCharacters(in: .whitespacesAndNewlines) != "end" || ending != .powerOff(status: 0) {
-        let tail = text.split(separator: "\n").suffix(12).joined(separator: "\n  ")
-        throw ToolError("stressors failed (\(ending))", why: tail, hint: "less \(log.path)")
-      }
+      if ending != .powerOff(status: 0) { throw ToolError("it ended with \(ending)", why: tail(text), hint: "less \(log.path)") }
+      try judge(text, log)
     }
   }
+
+  /// Names, and what was wrong; the kernel's state before and after, between which nothing must be lost.
+  private static func command(_ torture: Bool) -> String {
+    let list =
+      torture
+      ? "$(for c in \(classes.joined(separator: " ")); do stress-ng --class $c? 2>&1; done)" : stressors.joined(separator: " ")
+    return """
+      state() { echo "$1"; echo 3 > /proc/sys/vm/drop_caches; while read -r line; do echo "$line"; done < /proc/kernel_state; }
+      cd /tmp; done=' '; stress-ng --pipe 4 --timeout 1s -q; state before
+      for s in \(list); do
+        case $s in class|*\\'|stressors:|\(excluded.keys.sorted().joined(separator: "|"))) continue;; esac
+        case $done in *" $s "*) continue;; esac
+        done="$done$s "
+        o=$(stress-ng --$s 4 --timeout \(torture ? 3 : 1)s --temp-path /tmp --iomix-bytes 64M -q 2>&1) || echo "failed: $s: $? $o"
+      done
+      state after; set -- $done; echo "ran: $# stressors"
+      """
+  }
+
+  private static func judge(_ text: String, _ log: URL) throws {
+    guard let match = text.firstMatch(of: /(?s)before\n(.*?)(failed:.*)?after\n(.*)ran: (\d+) stressors/) else {
+      throw ToolError("it did not come to its end", why: tail(text), hint: "less \(log.path)")
+    }
+    if let failed = match.output.2 { throw ToolError("stressors failed", why: String(failed), hint: "less \(log.path)") }
+    let (before, after) = (state(match.output.1), state(match.output.3))
+    for (key, slack) in [("processes", 0), ("open_files", 0), ("free_frames", Self.slack)] {
+      let (old, new) = (before[key] ?? 0, after[key] ?? 0)
+      let lost = key == "free_frames" ? old - new : new - old
+      if old == 0 || new == 0 || lost > slack {
+        throw ToolError("\(key) was \(old) before and is \(new) after", why: String(match.output.3), hint: "less \(log.path)")
+      }
+    }
+    Progress.say("\(match.output.4) stressors; free frames \(before["free_frames"] ?? 0) before, \(after["free_frames"] ?? 0) after")
+  }
+
+  private static func state(_ text: Substring) -> [String: Int] {
+    var state: [String: Int] = [:]
+    for match in text.matches(of: /(\w+):\s+(\d+)/) { state[String(match.output.1)] = Int(match.output.2) }
+    let tables = state["kernel_tables"] ?? 0
+    state["free_frames", default: 0] += tables
+    return state
+  }
+
+  private static func tail(_ text: String) -> String { text.split(separator: "\n").suffix(12).joined(separator: "\n  ") }
 }
