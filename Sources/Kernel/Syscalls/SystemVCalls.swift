@@ -92,7 +92,9 @@ extension Call {
     guard let space = process.space, let area = space.state.withLock({ $0.areas.find(address) }), area.start == address,
       let inode = area.backing?.inode, let segment = SharedSegments.all.all().first(where: { $0.inode === inode })
     else { throw .invalidArgument }
-    space.unmap(address..<min(area.end, address + (segment.size.pageUp ?? 4096)))
+    // A piece of a large segment may have been moved to where all of it would not fit.
+    let end = UInt64(address) + UInt64(segment.size.pageUp ?? 4096)
+    space.unmap(address..<UInt32(min(UInt64(area.end), end)))
     let id = process.id
     segment.state.withLock {
       $0.detachTime = Clock.realtime

@@ -190,3 +190,27 @@ CASE(last_message) {
     EQUAL(reap(child), 0);
   }
 }
+
+// A piece of a segment, moved to where all of it would not fit.
+CASE(detaching_a_piece) {
+  int id = shmget(IPC_PRIVATE, 0x50000000, 0600);
+  if (id < 0) {
+    EQUAL(errno, ENOMEM);
+    return;
+  }
+  char *all = shmat(id, NULL, 0);
+  if (all == (char *)-1) {
+    EQUAL(errno, ENOMEM);
+    OK(shmctl(id, IPC_RMID, NULL));
+    return;
+  }
+  all[0] = 'x';
+  OK(munmap(all + 4096, 0x50000000 - 4096));
+  char *high = mmap((char *)0xBFF00000 - 0x100000, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(high != MAP_FAILED);
+  CHECK(mremap(all, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, high) == high);
+  EQUAL(high[0], 'x');
+  OK(shmctl(id, IPC_RMID, NULL));
+  OK(shmdt(high));
+  FAILS(shmdt(high), EINVAL);
+}
