@@ -346,10 +346,10 @@ extension Call {
       let new = try newPermissions(buffer)
       let limit = try UserMemory.read32(buffer &+ 68)
       try queue.state.withLock { $0.permissions }.checkOwner(process.who)
-      if Int(limit) > queue.state.withLock({ $0.byteLimit }), !process.who.has(.resource) { throw .notPermitted }
+      if limit > UInt32(MessageQueue.defaultLimit), !process.who.has(.resource) { throw .notPermitted }
       queue.state.withLock {
         update(&$0.permissions, new)
-        $0.byteLimit = Int(min(limit, 1 << 20))
+        $0.byteLimit = Int(min(limit, 0x7FFF_FFFF))
         $0.changeTime = Clock.realtime
       }
       queue.changed.wake()
@@ -361,7 +361,7 @@ extension Call {
     case IPCFlags.information, 12:  // IPC_INFO, MSG_INFO: struct msginfo
       var words: [32 of UInt32] = .init(repeating: 0)
       let all = MessageQueues.all.all()
-      (words[2], words[3], words[4]) = (UInt32(MessageQueue.maximumSize), 16384, 32000)
+      (words[2], words[3], words[4]) = (UInt32(MessageQueue.maximumSize), UInt32(MessageQueue.defaultLimit), 32000)
       if command(operation) == 12 {
         words[0] = UInt32(all.count)
         words[1] = all.reduce(0) { $0 + UInt32($1.state.withLock { $0.messages.count }) }

@@ -18,7 +18,7 @@ public final class MessageQueue: IPCObject {
   public struct State: ~Copyable {
     public var messages: [Message] = []
     public var byteCount = 0
-    public var byteLimit = 16384
+    public var byteLimit = MessageQueue.defaultLimit
     public var permissions: IPCPermissions
     public var sendTime: Int64 = 0
     public var receiveTime: Int64 = 0
@@ -28,6 +28,8 @@ public final class MessageQueue: IPCObject {
     public var isRemoved = false
   }
   public static var maximumSize: Int { 8192 }
+  /// Linux's msgmnb: bytes that a queue may hold, unless a privileged process says more.
+  public static var defaultLimit: Int { 16384 }
   public let state: SpinLock<State, SegmentRank>
   public let changed = WaitQueue()
 

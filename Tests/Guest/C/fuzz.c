@@ -46,11 +46,11 @@ static int excluded(int n) {
 }
 
 static unsigned char *buffer, *edge;
-static int files[8];
+static int files[8], objects[3];
 
 static unsigned argument(void) {
   unsigned r = next();
-  switch (r % 16) {
+  switch (r % 17) {
   case 0: return 0;
   case 1: return next() % 32;
   case 2: return files[next() % 8];
@@ -66,6 +66,7 @@ static unsigned argument(void) {
   case 12: return (unsigned)-100;
   case 13: return 0xBFFFF000u + next() % 4096;
   case 14: return 4096 * (next() % 16);
+  case 15: return objects[next() % 3];
   default: return next() << 1 ^ next();
   }
 }
@@ -111,6 +112,12 @@ static void worker(int number, unsigned seed, unsigned goal) {
   struct sigaction a = {.sa_handler = tick};
   sigaction(SIGALRM, &a, NULL);
   for (unsigned i = 0; shared->calls < goal; i++) {
+    if (i % 8192 == 0) {
+      // The parent removes them now and then.
+      objects[0] = shmget(next(), 8192, IPC_CREAT | 0666);
+      objects[1] = semget(next(), 5, IPC_CREAT | 0666);
+      objects[2] = msgget(next(), IPC_CREAT | 0666);
+    }
     if (i % 64 == 0) {
       // What blocks is interrupted; what undid that is done again.
       struct itimerval t = {{0, 20000}, {0, 20000}};

@@ -214,3 +214,28 @@ CASE(detaching_a_piece) {
   OK(shmdt(high));
   FAILS(shmdt(high), EINVAL);
 }
+
+// What a queue may hold can be any number, for who may say so.
+CASE(limits_of_a_queue) {
+  int id = OK(msgget(IPC_PRIVATE, 0666));
+  struct msqid_ds about;
+  OK(msgctl(id, IPC_STAT, &about));
+  EQUAL(about.msg_qbytes, 16384);
+  about.msg_qbytes = 0x7FFFFFFF;
+  OK(msgctl(id, IPC_SET, &about));
+  about.msg_perm.uid = 1000;
+  about.msg_qbytes = 1000;
+  OK(msgctl(id, IPC_SET, &about));
+  EQUAL(reap(CHILD({
+    OK(setresuid(1000, 1000, 1000));
+    about.msg_qbytes = 0xFFFFFFFF;
+    FAILS(msgctl(id, IPC_SET, &about), EPERM);
+    about.msg_qbytes = 16385;
+    FAILS(msgctl(id, IPC_SET, &about), EPERM);
+    about.msg_qbytes = 16384;
+    OK(msgctl(id, IPC_SET, &about));
+    OK(msgctl(id, IPC_STAT, &about));
+    EQUAL(about.msg_qbytes, 16384);
+    OK(msgctl(id, IPC_RMID, NULL));
+  })), 0);
+}

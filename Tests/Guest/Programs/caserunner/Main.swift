@@ -11,7 +11,7 @@ struct Main {
   static let slack = 48
 
   static func main() {
-    guard let report = try? FileDescriptor.open("/dev/ttyS1", flags: OpenFlags.writeOnly),
+    guard let report = try? FileDescriptor.open("/dev/ttyS1", flags: OpenFlags.writeOnly | OpenFlags.closeOnExec),
       let list = try? FileDescriptor.open("/tests/list").readAll()
     else {
       complain("no /dev/ttyS1 or /tests/list")
