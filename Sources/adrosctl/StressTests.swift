@@ -66,7 +66,7 @@ enum StressTests {
       torture
       ? "$(for c in \(classes.joined(separator: " ")); do stress-ng --class $c? 2>&1; done)" : stressors.joined(separator: " ")
     return """
-      state() { echo "$1"; echo 3 > /proc/sys/vm/drop_caches; while read -r line; do echo "$line"; done < /proc/kernel_state; }
+      state() { echo "$1"; echo s > /proc/sysrq-trigger; echo 3 > /proc/sys/vm/drop_caches; while read -r line; do echo "$line"; done < /proc/kernel_state; }
       cd /tmp; done=' '; stress-ng --pipe 4 --timeout 1s -q; state before
       for s in \(list); do
         case $s in class|*\\'|stressors:|\(excluded.keys.sorted().joined(separator: "|"))) continue;; esac

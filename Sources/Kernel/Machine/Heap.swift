@@ -3,7 +3,7 @@ import Memory
 import Primitives
 import Sync
 
-/// The kernel heap: slabs of one size a page, over the frame allocator; larger blocks are whole frames.
+/// The kernel heap: slabs of one size a page, over the frame allocator; larger blocks are whole frames, in a row or mapped so.
 ///
 /// It serves Swift's allocator (`posix_memalign`, `free`) on every CPU. Objects are found back through
 /// their frame's entry, so there are no headers.
@@ -52,8 +52,15 @@ public enum Heap {
       let frames = (needed + 4095) >> 12
       guard frames <= 1024 else { return nil }
       let order = frames <= 1 ? 0 : 32 - (frames - 1).leadingZeroBitCount
-      guard let frame = Frames.allocate(order: order) else { return nil }
-      return unsafe frame.pointer
+      #if CHECKED
+        // What is rare in practice is frequent here.
+        if order > 0, unsafe tsc_read() >> 6 & 3 == 0, let address = ScatteredBlocks.allocate(Int(frames)) {
+          return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
+        }
+      #endif
+      if let frame = Frames.allocate(order: order) { return unsafe frame.pointer }
+      guard order > 0, let address = ScatteredBlocks.allocate(Int(frames)) else { return nil }
+      return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
     }
     let index = classIndex(needed)
     // SAFETY: bins and slab pages are only touched under `lock` with interrupts off.
@@ -152,6 +159,7 @@ public enum Heap {
     let address = UInt32(truncatingIfNeeded: UInt(bitPattern: pointer))
     let arena = unsafe symbolAddress(&boot_arena)
     if address >= arena, address < arena + 16384 { return }
+    if ScatteredBlocks.addresses.contains(address) { return ScatteredBlocks.free(address) }
     let number = (address &- directMapBase) >> 12
     precondition(number < (unsafe Frames.tableCount), "free of a foreign pointer")
     let entry = unsafe Frames.table + Int(number)

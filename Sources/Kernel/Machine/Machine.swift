@@ -24,6 +24,7 @@ public enum Machine {
     startFrames(information)
     KernelSpace.start()
     FrameWindows.start()
+    ScatteredBlocks.start()
     guard let faultStack = KernelSpace.allocateStack() else { Panic.stop("no memory for a stack") }
     Descriptors.load(cpu: 0, apicID: 0, doubleFaultStack: faultStack)
     enableFastSystemCalls()

@@ -131,6 +131,7 @@ public enum KernelSpace {
     let pages = (first + size + 4095) >> 12
     let start = unsafe nextMMIO
     unsafe nextMMIO += pages << 12
+    precondition(unsafe nextMMIO <= ScatteredBlocks.addresses.lowerBound, "no room for device registers")
     for page in 0..<pages {
       let bits =
         (physical & ~0xFFF) + UInt64(page) << 12 | PageBits.present | PageBits.writable

@@ -1,5 +1,9 @@
 // When there is not enough: memory, threads, room in a file system in memory; and what mappings of files keep.
 #include "test.h"
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/sysinfo.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -303,4 +307,34 @@ LIMITED_CASE(fork_bomb, 90) {
   pid_t pids[100];
   for (int i = 0; i < 100; i++) pids[i] = CHILD({ exit(i); });
   for (int i = 0; i < 100; i++) EQUAL(reap(pids[i]), i);
+}
+
+// With every other page free there is no row of pages for a large block: the kernel finds another way.
+LIMITED_CASE(memory_in_pieces, 120) {
+  struct sysinfo about;
+  OK(sysinfo(&about));
+  size_t size = (size_t)((double)about.freeram * about.mem_unit * 0.93) & ~0xFFFu;
+  char *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(pages != MAP_FAILED);
+  for (size_t i = 0; i < size; i += 4096) pages[i] = 1;
+  for (size_t i = 0; i < size; i += 8192) OK(madvise(pages + i, 4096, MADV_DONTNEED));
+  int pair[2], room = 1 << 20;
+  OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+  OK(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room));
+  static char data[200000], back[200000];
+  for (int round = 0; round < 200; round++) {
+    memset(data, round, sizeof data);
+    int length = 4096 + round * 900;
+    EQUAL(OK(send(pair[0], data, length, MSG_DONTWAIT)), length);
+    EQUAL(OK(recv(pair[1], back, sizeof back, MSG_DONTWAIT)), length);
+    CHECK(!memcmp(data, back, length));
+  }
+  struct rlimit limit;
+  OK(getrlimit(RLIMIT_NOFILE, &limit));
+  limit.rlim_cur = limit.rlim_max;
+  OK(setrlimit(RLIMIT_NOFILE, &limit));
+  static struct pollfd polled[65536];
+  unsigned count = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
+  for (unsigned i = 0; i < count; i++) polled[i].fd = -1;
+  EQUAL(OK(poll(polled, count, 0)), 0);
 }

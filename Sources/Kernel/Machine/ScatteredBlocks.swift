@@ -1,0 +1,115 @@
+import CMachine
+import Memory
+import Primitives
+import Sync
+
+/// Large blocks of the heap made of single frames, mapped in a row: what there is when memory is in pieces.
+///
+/// A block may be freed with locks held and interrupts off, where other CPUs cannot be asked to forget its translations. So its
+/// places stay unused until there is need of them and all CPUs have been asked.
+enum ScatteredBlocks {
+  /// Between device registers and the top.
+  private static let base: UInt32 = 0xFC00_0000
+  private static let pageCount = 4096
+  static let addresses = base..<(base + UInt32(pageCount) << 12)
+  /// Ours in a present entry: the block ends with this page.
+  private static let last: UInt64 = 0x200
+  /// What other entries hold: nothing, or one of these.
+  private enum Mark {
+    static let taken: UInt64 = 0x100
+    static let stale: UInt64 = 0x400
+    static let flushing: UInt64 = 0x800
+  }
+  private static let lock = RawSpinLock()
+  nonisolated(unsafe) private static var isFlushing = false
+  nonisolated(unsafe) private static var tables: InlineArray<8, UInt32> = .init(repeating: 0)
+
+  /// Makes the page tables.
+  static func start() {
+    // SAFETY: boot, one CPU.
+    for index in 0..<8 { unsafe tables[index] = KernelSpace.makeTable(for: base + UInt32(index) << 21) }
+  }
+
+  private static func entry(_ page: Int) -> UInt32 { unsafe tables[page >> 9] + UInt32(page & 511) * 8 }
+
+  // SAFETY: entries change under `lock` with interrupts off, but for those of a block, which are its owner's alone.
+  private static func locked<Result>(_ body: () -> Result) -> Result {
+    let flags = unsafe interrupts_save()
+    lock.acquire()
+    defer {
+      lock.release()
+      unsafe interrupts_restore(flags)
+    }
+    return body()
+  }
+
+  /// A block of `count` pages; nil without as many frames, or without a place.
+  static func allocate(_ count: Int) -> UInt32? {
+    guard unsafe tables[0] != 0, let first = take(count) ?? (flush() ? take(count) : nil) else { return nil }
+    for page in 0..<count {
+      guard let frame = Frames.allocate() else {
+        for other in 0..<page { giveBack(first + other) }
+        for other in page..<count { unsafe pte_write(entry(first + other), 0) }
+        return nil
+      }
+      let bits = frame.address | PageBits.present | PageBits.writable | (page == count - 1 ? last : 0)
+      unsafe pte_write(entry(first + page), bits | PageBits.noExecute)
+    }
+    return base + UInt32(first) << 12
+  }
+
+  private static func take(_ count: Int) -> Int? {
+    locked {
+      var run = 0
+      for page in 0..<pageCount {
+        run = unsafe pte_read(entry(page)) == 0 ? run + 1 : 0
+        guard run == count else { continue }
+        for taken in (page + 1 - count)...page { unsafe pte_write(entry(taken), Mark.taken) }
+        return page + 1 - count
+      }
+      return nil
+    }
+  }
+
+  static func free(_ address: UInt32) {
+    var page = Int((address - base) >> 12)
+    while !giveBack(page) { page += 1 }
+  }
+
+  /// Whether it was the block's last page. Nobody reads the frame through an old translation: the block is nobody's.
+  @discardableResult private static func giveBack(_ page: Int) -> Bool {
+    let old = unsafe pte_read(entry(page))
+    precondition(old & PageBits.present != 0, "free of a block that is not there")
+    unsafe pte_write(entry(page), Mark.stale)
+    Frames.release(Frame(UInt32(truncatingIfNeeded: (old & PageBits.addressMask) >> 12)))
+    return old & last != 0
+  }
+
+  /// Makes all CPUs forget what was here; false where they cannot be waited for.
+  private static func flush() -> Bool {
+    guard unsafe flags_read() & 0x200 != 0 else { return false }
+    let isMine = locked {
+      if unsafe isFlushing { return false }
+      unsafe isFlushing = true
+      mark(Mark.stale, as: Mark.flushing)
+      return true
+    }
+    guard isMine else {
+      while locked({ unsafe isFlushing }) { cpu_relax() }
+      return true
+    }
+    enterPreemptionOff()
+    unsafe cr3_write(cr3_read())
+    TLB.flush(cpus: Processors.mask)
+    leavePreemptionOff()
+    locked {
+      mark(Mark.flushing, as: 0)
+      unsafe isFlushing = false
+    }
+    return true
+  }
+
+  private static func mark(_ old: UInt64, as new: UInt64) {
+    for page in 0..<pageCount where unsafe pte_read(entry(page)) == old { unsafe pte_write(entry(page), new) }
+  }
+}
