@@ -32,7 +32,7 @@ enum ScatteredBlocks {
 
   private static func entry(_ page: Int) -> UInt32 { unsafe tables[page >> 9] + UInt32(page & 511) * 8 }
 
-  // SAFETY: entries change under `lock` with interrupts off, but for those of a block, which are its owner's alone.
+  // SAFETY: entries change, and are looked at, under `lock` with interrupts off: they have two halves.
   private static func locked<Result>(_ body: () -> Result) -> Result {
     let flags = unsafe interrupts_save()
     lock.acquire()
@@ -49,11 +49,11 @@ enum ScatteredBlocks {
     for page in 0..<count {
       guard let frame = Frames.allocate() else {
         for other in 0..<page { giveBack(first + other) }
-        for other in page..<count { unsafe pte_write(entry(first + other), 0) }
+        locked { for other in page..<count { unsafe pte_write(entry(first + other), 0) } }
         return nil
       }
       let bits = frame.address | PageBits.present | PageBits.writable | (page == count - 1 ? last : 0)
-      unsafe pte_write(entry(first + page), bits | PageBits.noExecute)
+      locked { unsafe pte_write(entry(first + page), bits | PageBits.noExecute) }
     }
     return base + UInt32(first) << 12
   }
@@ -78,9 +78,12 @@ enum ScatteredBlocks {
 
   /// Whether it was the block's last page. Nobody reads the frame through an old translation: the block is nobody's.
   @discardableResult private static func giveBack(_ page: Int) -> Bool {
-    let old = unsafe pte_read(entry(page))
+    let old = locked {
+      let old = unsafe pte_read(entry(page))
+      unsafe pte_write(entry(page), Mark.stale)
+      return old
+    }
     precondition(old & PageBits.present != 0, "free of a block that is not there")
-    unsafe pte_write(entry(page), Mark.stale)
     Frames.release(Frame(UInt32(truncatingIfNeeded: (old & PageBits.addressMask) >> 12)))
     return old & last != 0
   }
@@ -88,6 +91,9 @@ enum ScatteredBlocks {
   /// Makes all CPUs forget what was here; false where they cannot be waited for.
   private static func flush() -> Bool {
     guard unsafe flags_read() & 0x200 != 0 else { return false }
+    // Whoever waits for this may be on this CPU, and keep it.
+    enterPreemptionOff()
+    defer { leavePreemptionOff() }
     let isMine = locked {
       if unsafe isFlushing { return false }
       unsafe isFlushing = true
@@ -98,10 +104,8 @@ enum ScatteredBlocks {
       while locked({ unsafe isFlushing }) { cpu_relax() }
       return true
     }
-    enterPreemptionOff()
     unsafe cr3_write(cr3_read())
     TLB.flush(cpus: Processors.mask)
-    leavePreemptionOff()
     locked {
       mark(Mark.flushing, as: 0)
       unsafe isFlushing = false
