@@ -74,8 +74,8 @@ static unsigned argument(void) {
 static void tick(int signal) {}
 
 static void fill(void) {
-  // Nothing that a privileged worker could take away from those who come after it.
-  static const char *names[] = {"f", "d", "l", ".", "/", "/proc/self/maps", "/proc/uptime", "missing/x", "d/e", "s"};
+  // Nothing that a privileged worker could take away from those who come after it: no device, not the root, no way up.
+  static const char *names[] = {"f", "d", "l", ".", "./", "/proc/self/maps", "/proc/uptime", "missing/x", "d/e", "s"};
   for (int i = 0; i < 8192; i += 4) *(unsigned *)(buffer + i) = argument();
   for (int i = 0; i < 20; i++) strcpy((char *)buffer + next() % 4000, names[next() % 10]);
 }
