@@ -15,7 +15,6 @@ public final class DevFS: DeviceNodes {
     link("stdin", "/proc/self/fd/0")
     link("stdout", "/proc/self/fd/1")
     link("stderr", "/proc/self/fd/2")
-    directory("shm", mode: 0o1777)
     directory("pts", mode: 0o755)
   }
 

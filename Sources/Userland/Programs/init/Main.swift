@@ -68,9 +68,11 @@ struct Main {
   }
 
   private static func mountAll() {
-    let mounts: [(Bytes, Bytes)] = [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("devpts", "/dev/pts"), ("tmpfs", "/tmp")]
+    let mounts: [(Bytes, Bytes)] = [
+      ("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("devpts", "/dev/pts"), ("tmpfs", "/dev/shm"), ("tmpfs", "/tmp"),
+    ]
     for (type, place) in mounts {
-      if place == "/dev/pts" { try? FileSystem.makeDirectory(place) }
+      if place.starts(with: "/dev/" as Bytes) { try? FileSystem.makeDirectory(place) }
       guard (try? FileSystem.stat(place)) != nil else { continue }
       if let mounted = try? FileSystem.stat(place + "/self"), mounted.type == Mode.link { continue }
       do throws(Errno) { try FileSystem.mount(type, at: place, type: type) } catch {
