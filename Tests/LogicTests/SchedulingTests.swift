@@ -85,6 +85,22 @@ private final class Node: RunQueueNode, TimerNode {
   #expect(count == live.count)
 }
 
+@Test func timersWhoseDeadlinesChangeExpireInTheNewOrder() {
+  var random = Seeded(state: 7)
+  for size in [0, 1, 2, 3, 100, 1000] {
+    var heap = TimerHeap<Node>()
+    for number in 0..<size {
+      let node = Node(0, number)
+      node.deadline = UInt64.random(in: 0..<10000, using: &random)
+      heap.insert(node)
+    }
+    heap.update { if Bool.random(using: &random) { $0.deadline = UInt64.random(in: 0..<10000, using: &random) } }
+    var order: [UInt64] = []
+    while let node = heap.popExpired(now: .max) { order.append(node.deadline) }
+    #expect(order == order.sorted() && order.count == size)
+  }
+}
+
 @Test func standardSignalsQueueOnceRealTimeOnesEachTime() {
   var pending = PendingSignals()
   let once = pending.add(SignalInformation(.user1))

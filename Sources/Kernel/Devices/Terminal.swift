@@ -177,8 +177,8 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     let minimum = Int(termios.characters[Termios.minimum])
     let tenths = UInt64(termios.characters[Termios.time])
     let wanted = buffer.count
-    var deadline: UInt64?
-    if !canonical, minimum == 0 { deadline = Clock.monotonic + tenths * 100_000_000 }
+    var deadline: Deadline?
+    if !canonical, minimum == 0 { deadline = .after(tenths * 100_000_000) }
     if description.isNonBlocking {
       if !state.withLock({ $0.line.isReadable || !canonical && $0.line.readableCount > 0 }) {
         if !canonical, minimum == 0 { return 0 }
@@ -210,7 +210,7 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     while have < minimum {
       do throws(Errno) {
         let before = have
-        let _: Bool = try readers.wait(deadline: Clock.monotonic + tenths * 100_000_000, reason: "tty read") {
+        let _: Bool = try readers.wait(deadline: .after(tenths * 100_000_000), reason: "tty read") {
           state.withLock { $0.line.readableCount } > before ? true : nil
         }
       } catch {

@@ -37,7 +37,7 @@ public final class ATAChannel: InterruptHandler {
   /// Waits for an interrupt newer than the ticket. Throws `ioError` after ten seconds of silence.
   func await(_ ticket: UInt32) throws(Errno) {
     do throws(Errno) {
-      let _: Bool = try event.wait(interruptible: false, deadline: Clock.monotonic + 10_000_000_000, reason: "ata") {
+      let _: Bool = try event.wait(interruptible: false, deadline: .after(10_000_000_000), reason: "ata") {
         interrupts.load(ordering: .acquiring) != ticket ? true : nil
       }
     } catch { throw .ioError }

@@ -288,14 +288,14 @@ public final class EventPoll: OpenFile, CloseWatcher {
   }
 
   /// Waits until something is ready or `deadline` (ns since boot) passes. `deliver` gets events and data; 0 after a time-out.
-  public func wait(limit: Int, deadline: UInt64?, immediate: Bool, _ deliver: (UInt32, UInt64) throws(Errno) -> Void) throws(Errno)
+  public func wait(limit: Int, deadline: Deadline?, immediate: Bool, _ deliver: (UInt32, UInt64) throws(Errno) -> Void) throws(Errno)
     -> Int
   {
     while true {
       let count = try collect(limit, deliver)
       if count > 0 || immediate { return count }
       // What was ready may be so no longer, again and again.
-      if let deadline, Clock.monotonic >= deadline { return 0 }
+      if let deadline, deadline.hasPassed { return 0 }
       if Thread.current.interruptRequested.load(ordering: .relaxed) { throw .interrupted }
       do throws(Errno) {
         let _: Bool = try event.wait(deadline: deadline, reason: "epoll", exclusive: true) { hasReady ? true : nil }

@@ -23,7 +23,7 @@ enum Flusher {
         do throws(Errno) { try Mounts.sync() } catch {
           log("flusher: a file system could not be written: errno \(error.rawValue)")
           // Pages that cannot be written stay many: not again at once.
-          try? Sleep.until(next, interruptible: false)
+          try? Sleep.until(.sinceBoot(next), interruptible: false)
         }
       }
     }
@@ -33,7 +33,7 @@ enum Flusher {
   /// Until then, or until there is much to write.
   private static func waitUntil(_ time: UInt64) {
     do throws(Errno) {
-      try WriteBack.event.value.wait(interruptible: false, deadline: time, reason: "flusher") { WriteBack.isDue ? () : nil }
+      try WriteBack.event.value.wait(interruptible: false, deadline: .sinceBoot(time), reason: "flusher") { WriteBack.isDue ? () : nil }
     } catch {}
   }
 }

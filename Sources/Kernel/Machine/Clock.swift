@@ -104,6 +104,12 @@ public enum Clock {
   /// Nanoseconds since 1970-01-01 UTC.
   public static var realtime: Int64 { unsafe Int64(truncatingIfNeeded: monotonic) &+ realtimeOffset }
 
+  /// When the wall clock says so many nanoseconds, as it is set now: nanoseconds since boot, 0 for what was before.
+  public static func sinceBoot(wallClock nanoseconds: UInt64) -> UInt64 {
+    let (time, overflow) = unsafe Int64(clamping: nanoseconds).subtractingReportingOverflow(realtimeOffset)
+    return overflow ? .max : UInt64(max(0, time))
+  }
+
   /// Busy-waits; for hardware that wants microseconds, before timers exist.
   public static func spin(microseconds: UInt64) {
     let end = monotonic + microseconds * 1000

@@ -87,7 +87,7 @@ public final class PosixQueue: FileNode {
   public var count: Int { state.withLock { $0.count } }
 
   /// Adds a message; waits while the queue is full. `deadline` in nanoseconds since boot.
-  public func send(_ message: [UInt8], priority: UInt32, nonBlocking: Bool, deadline: UInt64?, by sender: Process) throws(Errno) {
+  public func send(_ message: [UInt8], priority: UInt32, nonBlocking: Bool, deadline: Deadline?, by sender: Process) throws(Errno) {
     let due = try wait(writable, nonBlocking, deadline) { () -> Notification?? in
       state.withLock { state -> Notification?? in
         if state.count == limits.messages { return nil }
@@ -108,7 +108,7 @@ public final class PosixQueue: FileNode {
   }
 
   /// Takes the first message of the highest priority; waits while there is none.
-  public func receive(nonBlocking: Bool, deadline: UInt64?) throws(Errno) -> (message: [UInt8], priority: UInt32) {
+  public func receive(nonBlocking: Bool, deadline: Deadline?) throws(Errno) -> (message: [UInt8], priority: UInt32) {
     if let found = state.withLock({ $0.take() }) {
       writable.wake()
       return found
@@ -120,7 +120,7 @@ public final class PosixQueue: FileNode {
     return found
   }
 
-  private func wait<Result>(_ queue: WaitQueue, _ nonBlocking: Bool, _ deadline: UInt64?, _ condition: () -> Result?) throws(Errno)
+  private func wait<Result>(_ queue: WaitQueue, _ nonBlocking: Bool, _ deadline: Deadline?, _ condition: () -> Result?) throws(Errno)
     -> Result
   {
     if let result = condition() { return result }

@@ -63,7 +63,7 @@ public final class AsyncContext {
   public func take() -> Event? { state.withLock { $0.events.popFirst() } }
 
   /// Waits until there are `minimum` results, or until `deadline` (ns since boot).
-  public func wait(_ minimum: Int, deadline: UInt64?) throws(Errno) {
+  public func wait(_ minimum: Int, deadline: Deadline?) throws(Errno) {
     do throws(Errno) {
       let _: Bool = try changed.wait(deadline: deadline, reason: "aio") {
         state.withLock { $0.isClosed || $0.events.count >= minimum ? true : nil }

@@ -58,7 +58,7 @@ public enum Futex {
 
   /// Sleeps while the word holds `expected`. Throws `wouldBlock`, `timedOut`, `interrupted`. Who was woken has succeeded,
   /// whatever else has happened: the wake was meant for one waiter and is not lost.
-  public static func wait(_ address: UInt32, expected: UInt32, bits: UInt32, deadline: UInt64?, in process: Process)
+  public static func wait(_ address: UInt32, expected: UInt32, bits: UInt32, deadline: Deadline?, in process: Process)
     throws(Errno)
   {
     let waiter = Waiter(try key(address, in: process), bits: bits)
@@ -141,7 +141,7 @@ public enum Futex {
   // MARK: Waiters that go on to a lock
 
   /// As `wait`, and answers with the lock at `target` held: somebody's `requeuePriority` takes it from the one to the other.
-  public static func waitForLock(_ address: UInt32, expected: UInt32, target: UInt32, deadline: UInt64?, in process: Process)
+  public static func waitForLock(_ address: UInt32, expected: UInt32, target: UInt32, deadline: Deadline?, in process: Process)
     throws(Errno)
   {
     let next = PriorityFutex.Waiter(try key(target, in: process), target)

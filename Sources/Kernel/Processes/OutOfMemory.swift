@@ -36,7 +36,7 @@ public enum OutOfMemory {
   /// come, because it waits for something that the caller holds.
   private static func awaitEnd(of victim: Process, _ lack: Thread.Shortage) {
     for _ in 0..<50 where !hasRoom(lack) && victim !== Task.currentTask.process && victim.space != nil {
-      try? Sleep.until(Clock.monotonic + 5_000_000, interruptible: false)
+      try? Sleep.until(.after(5_000_000), interruptible: false)
     }
   }
 

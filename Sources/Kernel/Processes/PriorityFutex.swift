@@ -73,7 +73,7 @@ public enum PriorityFutex {
   ///
   /// - Throws: `deadlock` when the caller would wait for itself, `noSuchProcess` when the owner is gone, `wouldBlock`
   ///   when only trying, `timedOut`, `invalidArgument` for a word that others use differently.
-  public static func lock(_ address: UInt32, deadline: UInt64?, trying: Bool, in process: Process) throws(Errno) {
+  public static func lock(_ address: UInt32, deadline: Deadline?, trying: Bool, in process: Process) throws(Errno) {
     let waiter = Waiter(try Futex.key(address, in: process), address)
     let taken = try table.value.withLock { table throws(Errno) in
       try acquire(address, for: waiter, trying: trying, &table)
@@ -142,7 +142,7 @@ public enum PriorityFutex {
   }
 
   /// Waits until the lock is the waiter's. `withdraw` takes it away from wherever else it waited, and says whether it still was there.
-  static func sleep(_ waiter: Waiter, _ deadline: UInt64?, withdraw: () -> Bool) throws(Errno) {
+  static func sleep(_ waiter: Waiter, _ deadline: Deadline?, withdraw: () -> Bool) throws(Errno) {
     do throws(Errno) {
       let queue = WaitQueue()
       let _: Bool = try queue.wait(deadline: deadline, reason: "futex") {

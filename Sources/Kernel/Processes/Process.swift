@@ -315,7 +315,7 @@ public final class Task: Thread {
   /// Set by exit: the thread ends on its way out of the kernel.
   public var exitStatus: UInt32?
   /// When a sleep that a stop interrupted was to end: the restarted call goes on with it.
-  public var sleepDeadline: UInt64?
+  public var sleepDeadline: Deadline?
   /// Something besides signals waits for the way out: an exit, a mask to restore, a call to restart.
   public var needsAttention = false
   /// Set by sigreturn and execve: the registers are not a system call's to restart.

@@ -270,13 +270,13 @@ public final class UnixSocket: Socket {
     return server
   }
 
-  private var sendDeadline: UInt64? {
+  private var sendDeadline: Deadline? {
     let timeout = options.withLock { $0.sendTimeout }
-    return timeout == 0 ? nil : Clock.monotonic &+ timeout
+    return timeout == 0 ? nil : .after(timeout)
   }
-  private var receiveDeadline: UInt64? {
+  private var receiveDeadline: Deadline? {
     let timeout = options.withLock { $0.receiveTimeout }
-    return timeout == 0 ? nil : Clock.monotonic &+ timeout
+    return timeout == 0 ? nil : .after(timeout)
   }
 
   override public func shutdown(_ how: UInt32) throws(Errno) {

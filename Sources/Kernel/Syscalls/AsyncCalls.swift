@@ -158,7 +158,7 @@ extension Call {
     let context = try context(a)
     let timeout = try timespec(e, wide: wide)
     guard int(b) >= 0, int(c) >= 0, int(b) <= int(c) else { throw .invalidArgument }
-    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let deadline = timeout.map { Deadline.after($0) }
     var count: UInt32 = 0
     if b > 0, timeout != 0 { try context.wait(Int(b), deadline: deadline) }
     while count < c, let event = context.take() {

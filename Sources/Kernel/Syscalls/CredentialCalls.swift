@@ -152,13 +152,13 @@ extension Call {
 
   func settimeofday() throws(Errno) -> UInt32 {
     try require(.time)
-    if a != 0 { Clock.setRealtime(Int64(try timeval(a))) }
+    if a != 0 { Scheduler.setWallClock(Int64(try timeval(a))) }
     return 0
   }
 
   func stime() throws(Errno) -> UInt32 {
     try require(.time)
-    Clock.setRealtime(Int64(int(try UserMemory.read32(a))) * 1_000_000_000)
+    Scheduler.setWallClock(Int64(int(try UserMemory.read32(a))) * 1_000_000_000)
     return 0
   }
 

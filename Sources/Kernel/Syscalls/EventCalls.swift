@@ -58,7 +58,9 @@ extension Call {
     let size: UInt32 = wide ? 16 : 8
     guard let interval = try timespec(c, wide: wide), let value = try timespec(c &+ size, wide: wide) else { throw .badAddress }
     let old = timer.setting
-    timer.set(deadline: value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: timer.isRealtime), interval: interval)
+    timer.set(
+      deadline: value == 0 ? nil : deadline(value, absolute: b & 1 != 0, realtime: timer.isRealtime), interval: interval,
+      endsWithSetting: b & 3 == 3 && timer.isRealtime)
     if d != 0 { try put(old, to: d, wide: wide) }
     return 0
   }
@@ -73,12 +75,9 @@ extension Call {
     try putTimespec(setting.remaining, to: address &+ (wide ? 16 : 8), wide: wide)
   }
 
-  /// When a timer fires, in ns since boot; what lies in the past fires at once.
-  func deadline(_ value: UInt64, absolute: Bool, realtime: Bool) -> UInt64 {
-    let now = Clock.monotonic
-    if !absolute { return now &+ value }
-    if !realtime { return value }
-    let wall = UInt64(max(0, Clock.realtime))
-    return now &+ (value > wall ? value - wall : 0)
+  /// When a timer fires; what lies in the past fires at once. Relative times do not follow the wall clock.
+  func deadline(_ value: UInt64, absolute: Bool, realtime: Bool) -> Deadline {
+    if !absolute { return .after(value) }
+    return realtime ? .wallClock(value) : .sinceBoot(value)
   }
 }

@@ -70,12 +70,8 @@ extension Call {
     return (file.queue, description)
   }
 
-  /// The time in argument 5, on the real-time clock, as nanoseconds since boot.
-  private func queueDeadline(wide: Bool) throws(Errno) -> UInt64? {
-    guard let time = try timespec(e, wide: wide) else { return nil }
-    let current = UInt64(max(0, Clock.realtime))
-    return Clock.monotonic + (time > current ? time - current : 0)
-  }
+  /// The time in argument 5, on the real-time clock.
+  private func queueDeadline(wide: Bool) throws(Errno) -> Deadline? { try timespec(e, wide: wide).map { .wallClock($0) } }
 
   func mqSend(wide: Bool) throws(Errno) -> UInt32 {
     let deadline = try queueDeadline(wide: wide)

@@ -14,7 +14,7 @@ extension Call {
   private func pollLoop(_ timeout: UInt64?, _ check: (PollTable?) -> Int) throws(Errno) -> Int {
     var count = check(nil)
     if count > 0 || timeout == 0 { return count }
-    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let deadline = timeout.map { Deadline.after($0) }
     let table = ThreadPollTable()
     defer { table.clear() }
     count = check(table)
@@ -241,7 +241,7 @@ extension Call {
     guard UserMemory.isUser(b, Int(c) * 12) else { throw .badAddress }
     let set = try eventPoll(a)
     var at = b
-    let deadline = timeout == 0 ? nil : timeout.map { Clock.monotonic &+ $0 }
+    let deadline = timeout == 0 ? nil : timeout.map { Deadline.after($0) }
     let count = try set.wait(limit: Int(c), deadline: deadline, immediate: timeout == 0) { events, data throws(Errno) in
       let record: InlineArray<3, UInt32> = [events, UInt32(truncatingIfNeeded: data), UInt32(truncatingIfNeeded: data >> 32)]
       try UserMemory.write(words: record, count: 3, to: at)

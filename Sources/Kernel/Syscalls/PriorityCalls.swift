@@ -54,7 +54,7 @@ extension Call {
   }
 
   /// Whether a nice value may go down to this. SPEC: getrlimit(2) RLIMIT_NICE.
-  private func mayTake(_ nice: Int) -> Bool {
+  func mayTake(_ nice: Int) -> Bool {
     process.who.has(.nice) || UInt64(20 - nice) <= process.limits.withLock { $0[13].soft }
   }
 

@@ -94,7 +94,7 @@ extension Call {
     let priority = int(try UserMemory.read32(b &+ 20))
     guard flags & ~1 == 0, (-20...19).contains(nice) else { throw .invalidArgument }
     let thread = try thread(a)
-    if !policy.isRealtime, Int(nice) < thread.baseLevel - 20, !process.who.has(.nice) { throw .notPermitted }
+    if !policy.isRealtime, Int(nice) < thread.baseLevel - 20, !mayTake(Int(nice)) { throw .notPermitted }
     try apply(thread, policy, Int(priority), resetOnFork: flags & 1 != 0)
     if !policy.isRealtime { Scheduler.set(thread, nice: Int(nice)) }
     return 0

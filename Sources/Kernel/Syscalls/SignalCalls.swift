@@ -215,7 +215,7 @@ extension Call {
   func sigtimedwait(wide: Bool) throws(Errno) -> UInt32 {
     guard d == 8 else { throw .invalidArgument }
     let wanted = SignalSet(bits: try UserMemory.read64(a)).subtracting(.unblockable)
-    let deadline = try timespec(c, wide: wide).map { Clock.monotonic + $0 }
+    let deadline = try timespec(c, wide: wide).map { Deadline.after($0) }
     let saved = task.blocked
     task.setBlocked(saved.subtracting(wanted))
     defer { task.setBlocked(saved) }
@@ -237,9 +237,9 @@ extension Call {
         }
         return UInt32(found.signal.number)
       }
-      if let deadline, Clock.monotonic >= deadline { throw .wouldBlock }
+      if let deadline, deadline.hasPassed { throw .wouldBlock }
       if !task.deliverable.subtracting(wanted).isEmpty || task.isWanted { throw .interrupted }
-      do throws(Errno) { try Sleep.until(deadline ?? UInt64.max >> 1) } catch {}
+      do throws(Errno) { try Sleep.until(deadline ?? .sinceBoot(.max)) } catch {}
     }
   }
 }

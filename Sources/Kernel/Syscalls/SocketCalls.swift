@@ -300,11 +300,11 @@ extension Call {
 
   func recvmmsg(wide: Bool) throws(Errno) -> UInt32 {
     let timeout = try timespec(e, wide: wide)
-    let deadline = timeout.map { Clock.monotonic &+ $0 }
+    let deadline = timeout.map { Deadline.after($0) }
     var flags = d & ~0x10000
     let waitForOne = d & 0x10000 != 0
     return try multiple { header throws(Errno) in
-      if header != b, let deadline, Clock.monotonic >= deadline { throw .wouldBlock }
+      if header != b, let deadline, deadline.hasPassed { throw .wouldBlock }
       let count = try recvmsg(a, header, flags: flags)
       if waitForOne { flags |= MessageFlags.dontWait }
       return count

@@ -192,7 +192,7 @@ extension Call {
     if count == 0 { throw .invalidArgument }
     if count > 500 { throw .argListTooLong }
     let set = try set(id)
-    let deadline = try timespec(timeout, wide: wide).map { Clock.monotonic &+ $0 }
+    let deadline = try timespec(timeout, wide: wide).map { Deadline.after($0) }
     var operations: [SemaphoreOperation] = []
     for index in 0..<count {
       let first = try UserMemory.read32(address &+ index * 6)

@@ -72,7 +72,7 @@ extension Call {
     guard a == 0 else { throw .invalidArgument }
     try require(.time)
     guard let time = try timespec(b, wide: wide) else { throw .badAddress }
-    Clock.setRealtime(Int64(time))
+    Scheduler.setWallClock(Int64(time))
     return 0
   }
 
@@ -98,14 +98,11 @@ extension Call {
     // Only some clocks can be slept by: not raw and coarse ones, nor one's own thread's, which stands still meanwhile.
     guard [0, 1, 7, 8, 9, 11].contains(clock) else { throw (3...6).contains(clock) ? .notSupportedOnSocket : .invalidArgument }
     guard let time = try timespec(request, wide: wide) else { throw .badAddress }
-    let current = try now(clock)
-    let fresh = absolute ? Clock.monotonic + (time > current ? time - current : 0) : Clock.monotonic + time
-    let deadline = task.sleepDeadline ?? fresh
+    let deadline = task.sleepDeadline ?? self.deadline(time, absolute: absolute, realtime: [0, 8, 11].contains(clock))
     task.sleepDeadline = nil
     do throws(Errno) { try Sleep.until(deadline) } catch {
       if absolute { throw .restartIfNoHandler }
-      let left = deadline - min(deadline, Clock.monotonic)
-      if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
+      if remaining != 0 { try putTimespec(deadline.remaining, to: remaining, wide: wide) }
       // A stop and a continue without a handler must not cut the sleep short. SPEC: signal(7), restart_syscall(2).
       task.sleepDeadline = deadline
       throw .restartIfNoHandler
@@ -119,13 +116,13 @@ extension Call {
     if clock.isOfThread(task) { throw .invalidArgument }
     guard let time = try timespec(request, wide: wide) else { throw .badAddress }
     guard let now = clock.time else { throw .noSuchProcess }
-    let due = task.sleepDeadline ?? (absolute ? time : now &+ time)
+    let due = task.sleepDeadline?.nanoseconds ?? (absolute ? time : now &+ time)
     task.sleepDeadline = nil
     do throws(Errno) { try clock.sleep(until: due) } catch {
       if error != .interrupted || absolute { throw error == .interrupted ? .restartIfNoHandler : error }
       let left = due - min(due, clock.time ?? due)
       if remaining != 0 { try putTimespec(left, to: remaining, wide: wide) }
-      task.sleepDeadline = due
+      task.sleepDeadline = .sinceBoot(due)
       throw .restartIfNoHandler
     }
     return 0
@@ -133,7 +130,7 @@ extension Call {
 
   func alarm() -> UInt32 {
     let old = process.alarm.left.remaining
-    process.alarm.set(due: a == 0 ? nil : Clock.monotonic + UInt64(a) * 1_000_000_000, interval: 0)
+    process.alarm.set(due: a == 0 ? nil : .after(UInt64(a) * 1_000_000_000), interval: 0)
     return UInt32((old + 999_999_999) / 1_000_000_000)
   }
 
@@ -173,7 +170,7 @@ extension Call {
     let interval = b == 0 ? 0 : try timeval(b)
     let value = b == 0 ? 0 : try timeval(b &+ 8)
     if a == 0 {
-      process.alarm.set(due: value == 0 ? nil : Clock.monotonic + value, interval: value == 0 ? 0 : interval)
+      process.alarm.set(due: value == 0 ? nil : .after(value), interval: value == 0 ? 0 : interval)
     } else {
       process.setProcessorTimer(a == 1 ? .virtual : .profiling, value: value, interval: interval)
     }
@@ -226,13 +223,10 @@ extension Call {
     }
   }
 
-  /// A futex call's time in argument 4, as a moment on the monotonic clock.
-  private func futexDeadline(wide: Bool, relative: Bool, realtime: Bool) throws(Errno) -> UInt64? {
+  /// A futex call's time in argument 4.
+  private func futexDeadline(wide: Bool, relative: Bool, realtime: Bool) throws(Errno) -> Deadline? {
     guard let time = try timespec(d, wide: wide) else { return nil }
-    if relative { return Clock.monotonic + time }
-    if !realtime { return time }
-    let current = UInt64(max(0, Clock.realtime))
-    return Clock.monotonic + (time > current ? time - current : 0)
+    return deadline(time, absolute: !relative, realtime: realtime)
   }
 
   /// FUTEX_WAKE_OP: changes the second word, wakes on the first, and on the second if its old value compares true.

@@ -143,7 +143,7 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
   }
 
   /// Does the operations, waiting if need be. Throws `wouldBlock` after `deadline`, `identifierRemoved`, `interrupted`.
-  public func operate(_ operations: [SemaphoreOperation], _ process: Process, deadline: UInt64?) throws(Errno) {
+  public func operate(_ operations: [SemaphoreOperation], _ process: Process, deadline: Deadline?) throws(Errno) {
     if operations.contains(where: { $0.undoes }) { process.addExitHandler(self) }
     let waiter: Waiter? = try change { state throws(Errno) in
       if state.isRemoved { throw .identifierRemoved }
@@ -160,7 +160,7 @@ public final class SemaphoreSet: IPCObject, ExitHandler {
     if let waiter { try wait(waiter, deadline) }
   }
 
-  private func wait(_ waiter: Waiter, _ deadline: UInt64?) throws(Errno) {
+  private func wait(_ waiter: Waiter, _ deadline: Deadline?) throws(Errno) {
     let outcome: Waiter.Outcome
     do throws(Errno) {
       outcome = try waiter.event.wait(deadline: deadline, reason: "semop") { state.withLock { _ in waiter.outcome } }

@@ -7,7 +7,7 @@ public struct PeriodicTimerRank: LockRank { public static let level: UInt8 = 48 
 open class PeriodicTimer: KernelTimer {
   private struct Setting {
     /// When it expires next; nil when it is stopped.
-    var due: UInt64?
+    var due: Deadline?
     var interval: UInt64 = 0
   }
   private let setting = InterruptSpinLock<Setting, PeriodicTimerRank>(Setting())
@@ -20,15 +20,15 @@ open class PeriodicTimer: KernelTimer {
 
   override public final func fire() {
     setting.withLock { setting in
-      let now = Clock.monotonic
-      // One that another CPU sets while it begins to fire here has a later time, or none.
-      guard let due = setting.due, due <= now else { return }
+      guard let due = setting.due else { return }
+      // One that another CPU sets while it begins to fire here has a later time; or the wall clock was set back.
+      guard due.hasPassed else { return start(at: due) }
       setting.due = nil
       var times: UInt64 = 1
       if setting.interval > 0 {
         // However short the interval, the next time lies ahead: those that were missed only count.
-        times += (now - due) / setting.interval
-        let next = due &+ times &* setting.interval
+        times += due.age / setting.interval
+        let next = due.advanced(by: times &* setting.interval)
         setting.due = next
         start(at: next)
       }
@@ -36,8 +36,8 @@ open class PeriodicTimer: KernelTimer {
     }
   }
 
-  /// Expires at `due` (ns since boot) and every `interval` ns from then on, or not at all with nil.
-  public final func set(due: UInt64?, interval: UInt64) {
+  /// Expires at `due` and every `interval` ns from then on, or not at all with nil.
+  public final func set(due: Deadline?, interval: UInt64) {
     setting.withLock { setting in
       setting.due = due
       setting.interval = interval
@@ -49,8 +49,7 @@ open class PeriodicTimer: KernelTimer {
   /// The interval, and ns until it expires: at least 1 while it is running, else 0.
   public final var left: (interval: UInt64, remaining: UInt64) {
     setting.withLock { setting in
-      let now = Clock.monotonic
-      return (setting.interval, setting.due.map { $0 > now ? $0 - now : 1 } ?? 0)
+      (setting.interval, setting.due.map { max($0.remaining, 1) } ?? 0)
     }
   }
 }

@@ -526,12 +526,14 @@ public enum Scheduler {
     queue.pace.end(at: Clock.monotonic)
   }
 
-  static func add(_ timer: KernelTimer, deadline: UInt64) {
+  static func add(_ timer: KernelTimer, due: Deadline) {
     let flags = unsafe interrupts_save()
     let cpu = Processors.current
     let queue = queue(cpu)
     queue.timerLock.acquire()
-    timer.deadline = deadline
+    timer.due = due
+    timer.deadline = due.sinceBoot
+    let deadline = timer.deadline
     timer.cpu = cpu
     queue.timers.insert(timer)
     let first = queue.timers.first === timer
@@ -562,6 +564,8 @@ public enum Scheduler {
 /// A one-shot timer whose `fire` runs in the timer interrupt.
 open class KernelTimer: TimerNode {
   public internal(set) final var deadline: UInt64 = 0
+  /// What it was started for, from which `deadline` follows.
+  final var due = Deadline.sinceBoot(0)
   public final var heapIndex = -1
   /// The CPU whose heap it is in; -1 for none.
   final var cpu = -1
@@ -569,16 +573,18 @@ open class KernelTimer: TimerNode {
   public init() {}
   /// Runs with interrupts off on the CPU that started the timer.
   open func fire() {}
+  /// Called while it waits for a time on the wall clock, and that was set. Interrupts are off; no other timer may be started.
+  open func wallClockWasSet() {}
 
   /// One start at a time: a timer that fires on one CPU may start itself again while somebody sets it on another.
   private final let starting = RawSpinLock()
 
-  /// Fires once at `deadline` (nanoseconds since boot), instead of any earlier start.
-  public final func start(at deadline: UInt64) {
+  /// Fires once at `deadline`, instead of any earlier start.
+  public final func start(at deadline: Deadline) {
     let flags = unsafe interrupts_save()
     starting.acquire()
     Scheduler.remove(self)
-    Scheduler.add(self, deadline: deadline)
+    Scheduler.add(self, due: deadline)
     starting.release()
     unsafe interrupts_restore(flags)
   }

@@ -86,9 +86,9 @@ import Synchronization
 
   /// Waits until `condition` answers a value. The condition runs with no lock held and must not sleep.
   ///
-  /// - Throws: `interrupted` when a signal ends an interruptible wait, `timedOut` at `deadline` (ns since boot).
+  /// - Throws: `interrupted` when a signal ends an interruptible wait, `timedOut` at `deadline`.
   public func wait<Result>(
-    interruptible: Bool = true, deadline: UInt64? = nil, reason: StaticString = "", exclusive: Bool = false,
+    interruptible: Bool = true, deadline: Deadline? = nil, reason: StaticString = "", exclusive: Bool = false,
     until condition: () -> Result?
   ) throws(Errno) -> Result {
     if let result = condition() { return result }
@@ -123,7 +123,7 @@ extension WaitQueue {
   ///
   /// A deadline that passes is `wouldBlock` too, as SO_RCVTIMEO has it, and a call with one is not restarted.
   public func wait<Result>(
-    orFail nonBlocking: Bool, deadline: UInt64? = nil, reason: StaticString, until condition: () -> Result?
+    orFail nonBlocking: Bool, deadline: Deadline? = nil, reason: StaticString, until condition: () -> Result?
   ) throws(Errno) -> Result {
     if let result = condition() { return result }
     if nonBlocking { throw .wouldBlock }
@@ -281,11 +281,11 @@ public enum Sleep {
 
   public static func start() { nobody.set(WaitQueue()) }
 
-  /// Sleeps until `deadline` (ns since boot) or a signal (`interrupted`).
-  public static func until(_ deadline: UInt64, interruptible: Bool = true) throws(Errno) {
+  /// Sleeps until `deadline` or a signal (`interrupted`).
+  public static func until(_ deadline: Deadline, interruptible: Bool = true) throws(Errno) {
     do throws(Errno) {
       let _: Bool = try nobody.value.wait(interruptible: interruptible, deadline: deadline, reason: "sleep") {
-        Clock.monotonic >= deadline ? true : nil
+        deadline.hasPassed ? true : nil
       }
     } catch {
       if error != .timedOut { throw error }

@@ -316,9 +316,14 @@ CASE(timers_on_processor_time) {
 
   // With an interval, those that were missed are counted.
   OK(timer_settime(timer, 0, &(struct itimerspec){.it_value = {0, 1000000}, .it_interval = {0, 1000000}}, NULL));
-  burn(0.1);
-  EQUAL(OK(sigwaitinfo(&set, &info)), SIGUSR1);
-  CHECK(info.si_overrun >= 20 || timer_getoverrun(timer) >= 20);
+  // A machine that stands still for a while may have shown only the first of them: then once more.
+  int missed = 0;
+  for (int turn = 0; turn < 10 && missed < 20; turn++) {
+    burn(0.1);
+    EQUAL(OK(sigwaitinfo(&set, &info)), SIGUSR1);
+    missed = info.si_overrun > timer_getoverrun(timer) ? info.si_overrun : timer_getoverrun(timer);
+  }
+  CHECK(missed >= 20);
   OK(timer_gettime(timer, &left));
   EQUAL(left.it_interval.tv_nsec, 1000000);
   OK(timer_delete(timer));

@@ -42,6 +42,12 @@ public struct TimerHeap<Node: TimerNode>: ~Copyable {
     return first
   }
 
+  /// Changes deadlines, of any number of nodes.
+  public mutating func update(_ body: (Node) -> Void) {
+    for node in nodes { body(node) }
+    for index in stride(from: nodes.count / 2 - 1, through: 0, by: -1) { siftDown(index) }
+  }
+
   private mutating func swap(_ a: Int, _ b: Int) {
     nodes.swapAt(a, b)
     nodes[a].heapIndex = a
