@@ -71,7 +71,7 @@ enum StressTests {
       for s in \(list); do
         case $s in class|*\\'|stressors:|\(excluded.keys.sorted().joined(separator: "|"))) continue;; esac
         case $done in *" $s "*) continue;; esac
-        done="$done$s "
+        done="$done$s "; echo "$s"
         o=$(stress-ng --$s 4 --timeout \(torture ? 3 : 1)s --temp-path /tmp --iomix-bytes 64M -q 2>&1) || echo "failed: $s: $? $o"
       done
       state after; set -- $done; echo "ran: $# stressors"

@@ -6,24 +6,17 @@ import VFS
 /// A range of a disk as a block device.
 public final class Partition: BlockDevice {
   private let disk: any BlockDevice
-  private let start: UInt64
+  private let firstSector: UInt64
   public let sectorCount: UInt64
   init(_ disk: any BlockDevice, start: UInt64, count: UInt64) {
     self.disk = disk
-    self.start = start
+    firstSector = start
     sectorCount = count
   }
-  private func place(_ sector: UInt64, _ count: Int) throws(Errno) -> UInt64 {
-    guard sector <= sectorCount, UInt64(count) <= sectorCount - sector else { throw .ioError }
-    return start + sector
+  public func start(_ request: BlockRequest) {
+    request.move(by: firstSector)
+    disk.start(request)
   }
-  public func read(_ sector: UInt64, count: Int, into frame: Frame, offset: Int) throws(Errno) {
-    try disk.read(try place(sector, count), count: count, into: frame, offset: offset)
-  }
-  public func write(_ sector: UInt64, count: Int, from frame: Frame, offset: Int) throws(Errno) {
-    try disk.write(try place(sector, count), count: count, from: frame, offset: offset)
-  }
-  public func flush() throws(Errno) { try disk.flush() }
 }
 
 /// Disks: finding them, their partitions, their names.
@@ -36,9 +29,11 @@ public enum Disks {
       register(disk, prefix: "vd", index: letter, major: 254, minorBase: UInt32(letter) * 16)
       letter += 1
     }
-    guard PCI.functions.contains(where: { $0.classCode == 1 && $0.subclass == 1 }) else { return }
+    guard let controller = PCI.functions.first(where: { $0.classCode == 1 && $0.subclass == 1 }) else { return }
+    let busMaster = busMaster(of: controller)
     let channels = [
-      ATAChannel(command: 0x1F0, control: 0x3F6, line: 14), ATAChannel(command: 0x170, control: 0x376, line: 15),
+      ATAChannel(command: 0x1F0, control: 0x3F6, line: 14, busMaster: busMaster),
+      ATAChannel(command: 0x170, control: 0x376, line: 15, busMaster: busMaster.map { $0 + 8 }),
     ]
     for (index, channel) in channels.enumerated() {
       for slave in [false, true] {
@@ -47,6 +42,13 @@ public enum Disks {
         register(disk, prefix: "hd", index: position, major: index == 0 ? 3 : 22, minorBase: slave ? 64 : 0)
       }
     }
+  }
+
+  /// Where an IDE controller's bus-master registers are, if it has any.
+  private static func busMaster(of controller: PCIFunction) -> UInt16? {
+    guard controller.read8(9) & 0x80 != 0, case .ports(let base) = controller.bar(4), base != 0 else { return nil }
+    controller.enable()
+    return base
   }
 
   private static func register(_ disk: any BlockDevice, prefix: String, index: UInt8, major: UInt32, minorBase: UInt32) {
@@ -70,7 +72,7 @@ public enum Disks {
   private static func partitions(_ disk: any BlockDevice) -> [(Int, Range<UInt64>)] {
     guard disk.sectorCount > 64, let frame = Frames.allocate() else { return [] }
     defer { Frames.release(frame) }
-    guard (try? disk.read(0, count: 8, into: frame, offset: 0)) != nil else { return [] }
+    guard (try? BlockRequest.readStart(of: disk, sectors: 8, into: frame)) != nil else { return [] }
     var found: [(Int, Range<UInt64>)] = []
     var isGPT = false
     frame.withBytes { bytes in

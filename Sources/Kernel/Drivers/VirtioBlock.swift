@@ -23,10 +23,11 @@ public final class VirtioBlock: BlockDevice, InterruptHandler {
     var freeCount: UInt16
     var availableIndex: UInt16 = 0
     var usedIndex: UInt16 = 0
-    /// Next free descriptor of each.
+    /// The descriptor behind each, in a chain or among the free ones.
     var links: [UInt16]
-    /// Set by the interrupt for each finished chain.
-    var finished: [Bool]
+    /// Of the chains that the device has, by their first descriptors.
+    var requests: [BlockRequest?]
+    var lengths: [UInt16]
   }
   private let transport: VirtioTransport
   private let queueSize: UInt16
@@ -36,8 +37,8 @@ public final class VirtioBlock: BlockDevice, InterruptHandler {
   private let usedOffset: Int
   /// Request headers and status bytes, 32 bytes a descriptor.
   private let headers: Frame
+  private var headerFrames: Int { (Int(queueSize) * 32 + 4095) / 4096 }
   private let ring: InterruptSpinLock<Ring, DriverRank>
-  private let completion = WaitQueue()
   private let room = WaitQueue()
   private var notifyOffset: UInt32 = 0
   public private(set) var sectorCount: UInt64 = 0
@@ -54,7 +55,7 @@ public final class VirtioBlock: BlockDevice, InterruptHandler {
     let flush = Self.negotiate(transport)
     guard let flush else { return nil }
     let size = Self.selectQueue(transport)
-    guard size >= 4 else { return nil }
+    guard size >= BlockRequest.maximumPieces + 2 else { return nil }
     queueSize = min(size, 256)
     // Legacy devices dictate the size; its layout is computed from it.
     let entries = Int(queueSize)
@@ -74,7 +75,9 @@ public final class VirtioBlock: BlockDevice, InterruptHandler {
     var links: [UInt16] = []
     for index in 0..<queueSize { links.append(index + 1) }
     ring = InterruptSpinLock(
-      Ring(freeCount: queueSize, links: links, finished: Array(repeating: false, count: Int(queueSize))))
+      Ring(
+        freeCount: queueSize, links: links, requests: Array(repeating: nil, count: entries),
+        lengths: Array(repeating: 0, count: entries)))
     hasFlush = flush
     startQueue()
     sectorCount = readCapacity()
@@ -188,115 +191,99 @@ public final class VirtioBlock: BlockDevice, InterruptHandler {
     return true
   }
 
-  /// Collects finished requests.
+  /// Ends requests that the device has done.
   private func reap() {
-    ring.withLock { ring in
-      memory.withMutableBytes(frames: pages) { bytes in
-        while true {
-          let index = bytes.span.u16(usedOffset + 2) ?? 0
-          if ring.usedIndex == index { return }
-          let element = usedOffset + 4 + Int(ring.usedIndex % queueSize) * 8
-          let head = Int(bytes.span.u32(element) ?? 0)
-          if head < ring.finished.count { ring.finished[head] = true }
-          ring.usedIndex &+= 1
-        }
-      }
+    while true {
+      let (request, failed): (BlockRequest?, Bool) = ring.withLock { takeFinished(&$0) }
+      guard let request else { break }
+      request.finish(failed: failed)
     }
-    completion.wake()
+    room.wake()
   }
 
-  /// Queues a request of up to three descriptors and waits for it. SPEC: §5.2.6.
-  private func request(_ type: UInt32, sector: UInt64, data: UInt64, length: Int, deviceWrites: Bool) throws(Errno) {
-    let needed: UInt16 = length > 0 ? 3 : 2
-    while true {
-      let head: UInt16? = ring.withLock { ring in
-        guard ring.freeCount >= needed else { return nil }
-        return submit(&ring, type, sector, data, length, deviceWrites)
-      }
-      if let head {
-        memoryBarrier()
-        notify()
-        try finish(head, needed)
-        return
-      }
+  /// The next chain that the device has used, which is free again; its request, and whether it failed.
+  private func takeFinished(_ ring: inout Ring) -> (BlockRequest?, Bool) {
+    let head: Int? = memory.withMutableBytes(frames: pages) { bytes in
+      let index = bytes.span.u16(usedOffset + 2) ?? 0
+      if ring.usedIndex == index { return nil }
+      memoryBarrier()
+      let element = usedOffset + 4 + Int(ring.usedIndex % queueSize) * 8
+      ring.usedIndex &+= 1
+      return Int(bytes.span.u32(element) ?? 0)
+    }
+    guard let head, head < ring.requests.count, let request = ring.requests[head].take() else { return (nil, false) }
+    var status: UInt8 = 0xFF
+    headers.withMutableBytes(frames: headerFrames) { status = $0[head * 32 + 16] }
+    var last = head
+    for _ in 1..<Int(ring.lengths[head]) { last = Int(ring.links[last]) }
+    ring.links[last] = ring.freeHead
+    ring.freeHead = UInt16(head)
+    ring.freeCount += ring.lengths[head]
+    return (request, status != 0)
+  }
+
+  public func start(_ request: BlockRequest) {
+    if request.operation == .flush, !hasFlush { return request.finish(failed: false) }
+    let needed = UInt16(request.pieces.count + 2)
+    while !ring.withLock({ queue(request, needed, &$0) }) {
       let _: Bool? = try? room.wait(interruptible: false, reason: "disk queue") {
         ring.withLock { $0.freeCount >= needed } ? true : nil
       }
     }
+    memoryBarrier()
+    notify()
   }
 
-  private func submit(
-    _ ring: inout Ring, _ type: UInt32, _ sector: UInt64, _ data: UInt64, _ length: Int, _ deviceWrites: Bool
-  ) -> UInt16 {
+  /// Puts a request's header, pieces and status byte into the queue; false without room. SPEC: §2.6.5, §2.6.13, §5.2.6.
+  private func queue(_ request: BlockRequest, _ needed: UInt16, _ ring: inout Ring) -> Bool {
+    guard ring.freeCount >= needed else { return false }
     let head = ring.freeHead
     let header = Int(head) * 32
     let headerAddress = headers.address + UInt64(header)
-    headers.withMutableBytes(frames: (Int(queueSize) * 32 + 4095) / 4096) { bytes in
+    let type: UInt32 =
+      switch request.operation {
+      case .read: 0
+      case .write: 1
+      case .flush: 4
+      }
+    headers.withMutableBytes(frames: headerFrames) { bytes in
       bytes.put32(type, at: header)
       bytes.put32(0, at: header + 4)
-      bytes.put64(sector, at: header + 8)
+      bytes.put64(request.operation == .flush ? 0 : request.sector, at: header + 8)
       bytes[header + 16] = 0xFF
     }
-    var parts: [(UInt64, Int, UInt16)] = [(headerAddress, 16, 0)]
-    if length > 0 { parts.append((data, length, deviceWrites ? 2 : 0)) }
-    parts.append((headerAddress + 16, 1, 2))
     memory.withMutableBytes(frames: pages) { bytes in
       var slot = head
-      for (index, part) in parts.enumerated() {
+      for index in 0..<Int(needed) {
+        let isLast = index == Int(needed) - 1
+        let next = ring.links[Int(slot)]
         let at = Int(slot) * 16
-        let last = index == parts.count - 1
-        bytes.put64(part.0, at: at)
-        bytes.put32(UInt32(part.1), at: at + 8)
-        bytes.put16(part.2 | (last ? 0 : 1), at: at + 12)
-        bytes.put16(last ? 0 : ring.links[Int(slot)], at: at + 14)
-        slot = ring.links[Int(slot)]
+        var (address, length, flags) = (headerAddress, UInt32(16), UInt16(0))
+        if isLast {
+          (address, length, flags) = (headerAddress + 16, 1, Self.deviceWrites)
+        } else if index > 0 {
+          let piece = request.pieces[index - 1]
+          (address, length, flags) = (piece.address, UInt32(piece.count), request.operation == .read ? Self.deviceWrites : 0)
+        }
+        bytes.put64(address, at: at)
+        bytes.put32(length, at: at + 8)
+        bytes.put16(flags | (isLast ? 0 : Self.hasNext), at: at + 12)
+        bytes.put16(isLast ? 0 : next, at: at + 14)
+        slot = next
       }
       ring.freeHead = slot
-      ring.freeCount -= UInt16(parts.count)
-      ring.finished[Int(head)] = false
+      ring.freeCount -= needed
+      ring.lengths[Int(head)] = needed
       let available = Int(queueSize) * 16
       bytes.put16(head, at: available + 4 + Int(ring.availableIndex % queueSize) * 2)
       ring.availableIndex &+= 1
       memoryBarrier()
       bytes.put16(ring.availableIndex, at: available + 2)
     }
-    return head
+    ring.requests[Int(head)] = request
+    return true
   }
 
-  private func finish(_ head: UInt16, _ count: UInt16) throws(Errno) {
-    let _: Bool? = try? completion.wait(interruptible: false, reason: "disk") {
-      ring.withLock { $0.finished[Int(head)] } ? true : nil
-    }
-    var status: UInt8 = 0xFF
-    headers.withMutableBytes(frames: (Int(queueSize) * 32 + 4095) / 4096) { status = $0[Int(head) * 32 + 16] }
-    ring.withLock { ring in
-      var last = head
-      for _ in 1..<count { last = ring.links[Int(last)] }
-      ring.links[Int(last)] = ring.freeHead
-      ring.freeHead = head
-      ring.freeCount += count
-    }
-    room.wake()
-    if status != 0 { throw .ioError }
-  }
-
-  private func check(_ sector: UInt64, _ count: Int, _ offset: Int) throws(Errno) {
-    guard count > 0, offset >= 0, offset + count * 512 <= pageSize, sector <= sectorCount,
-      UInt64(count) <= sectorCount - sector
-    else { throw .ioError }
-  }
-
-  public func read(_ sector: UInt64, count: Int, into frame: Frame, offset: Int) throws(Errno) {
-    try check(sector, count, offset)
-    try request(0, sector: sector, data: frame.address + UInt64(offset), length: count * 512, deviceWrites: true)
-  }
-
-  public func write(_ sector: UInt64, count: Int, from frame: Frame, offset: Int) throws(Errno) {
-    try check(sector, count, offset)
-    try request(1, sector: sector, data: frame.address + UInt64(offset), length: count * 512, deviceWrites: false)
-  }
-
-  public func flush() throws(Errno) {
-    if hasFlush { try request(4, sector: 0, data: 0, length: 0, deviceWrites: false) }
-  }
+  private static var hasNext: UInt16 { 1 }
+  private static var deviceWrites: UInt16 { 2 }
 }

@@ -11,11 +11,11 @@ import VFS
 extension Ext2FS {
   /// Takes the first clear bit of a bitmap at or after `start`, wrapping around; nil when all `count` are set.
   private func takeBit(_ block: UInt32, count: UInt32, start: UInt32) throws(Errno) -> UInt32? {
-    try changeBlock(block) { bytes, offset in
+    try changeBlock(block) { bytes in
       var bit = start < count ? start : 0
       var left = count
       while left > 0 {
-        let index = offset + Int(bit >> 3)
+        let index = Int(bit >> 3)
         if bit & 7 == 0, bytes[index] == 0xFF {
           let skip = min(8, min(left, count - bit))
           bit += skip
@@ -37,8 +37,8 @@ extension Ext2FS {
 
   /// Clears a bit; false when it was clear already (a corrupt file system).
   private func clearBit(_ block: UInt32, _ bit: UInt32) throws(Errno) -> Bool {
-    try changeBlock(block) { bytes, offset in
-      let index = offset + Int(bit >> 3)
+    try changeBlock(block) { bytes in
+      let index = Int(bit >> 3)
       let was = bytes[index] & 1 << UInt8(bit & 7) != 0
       bytes[index] &= ~(1 << UInt8(bit & 7))
       return was
@@ -125,12 +125,12 @@ extension Ext2FS {
     for (depth, slot) in path.slots.enumerated() {
       guard superblock.isDataBlock(current) else { throw .ioError }
       let parent = current
-      current = try readBlock(parent) { bytes, start in bytes.u32(start + slot * 4) ?? 0 }
+      current = try readBlock(parent) { bytes in bytes.u32(slot * 4) ?? 0 }
       if current == 0 {
         if !allocate { return 0 }
         current = try newBlock(node, &record, zeroed: depth < path.slots.count - 1)
         let pointer = current
-        try changeBlock(parent) { bytes, start in bytes.put32(pointer, at: start + slot * 4) }
+        try changeBlock(parent) { bytes in bytes.put32(pointer, at: slot * 4) }
       }
     }
     guard superblock.isDataBlock(current) else { throw .ioError }
@@ -143,43 +143,27 @@ extension Ext2FS {
     record.sectors += sectorsPerBlock
     if zeroed {
       let size = superblock.blockSize
-      try changeBlock(block) { bytes, start in
-        for index in start..<(start + size) { bytes[index] = 0 }
-      }
+      try changeBlock(block) { bytes in for index in 0..<size { bytes[index] = 0 } }
     }
     return block
   }
 
   private var blocksPerPage: UInt32 { UInt32(pageSize) >> superblock.blockShift }
 
-  /// Calls `body` with each run of a page's blocks that is contiguous on the device: first block (0 for a hole), byte
-  /// offset in the page, number of blocks.
-  private func forEachRun(
-    _ inode: Inode, _ index: UInt32, blocks: UInt32, allocate: Bool, _ body: (UInt32, Int, Int) throws(Errno) -> Void
-  ) throws(Errno) {
+  public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
     guard let node = node(inode) else { throw .ioError }
-    var run: (block: UInt32, start: UInt32, count: UInt32) = (0, 0, 0)
-    for part in 0..<blocks {
-      let block = try node.record.withLock { record throws(Errno) in
-        try map(node, &record, index * blocksPerPage + part, allocate: allocate)
-      }
-      if run.count > 0, block == 0 ? run.block == 0 : run.block != 0 && block == run.block + run.count {
-        run.count += 1
-        continue
-      }
-      if run.count > 0 { try body(run.block, Int(run.start) << Int(superblock.blockShift), Int(run.count)) }
-      run = (block, part, 1)
+    var count = blocksPerPage
+    if forWriting {
+      // A page may reach beyond the end of its file.
+      let start = UInt64(index) << 12
+      let bytes = inode.size > start ? min(inode.size - start, UInt64(pageSize)) : 0
+      count = UInt32((bytes + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift))
     }
-    if run.count > 0 { try body(run.block, Int(run.start) << Int(superblock.blockShift), Int(run.count)) }
-  }
-
-  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) {
-    try forEachRun(inode, index, blocks: blocksPerPage, allocate: false) { block, offset, count throws(Errno) in
-      if block == 0 {
-        frame.zero(from: offset, to: offset + count * superblock.blockSize)
-      } else {
-        try disk.device.read(
-          UInt64(block) * UInt64(sectorsPerBlock), count: count * Int(sectorsPerBlock), into: frame, offset: offset)
+    try node.record.withLock { record throws(Errno) in
+      for part in 0..<count {
+        let block = try map(node, &record, index * blocksPerPage + part, allocate: forWriting)
+        let start = Int(part) << Int(superblock.blockShift)
+        visit(block == 0 ? nil : UInt64(block) * UInt64(sectorsPerBlock), start..<(start + superblock.blockSize))
       }
     }
   }
@@ -195,19 +179,6 @@ extension Ext2FS {
       let first = UInt32(range.lowerBound >> Int(superblock.blockShift))
       let last = UInt32((range.upperBound - 1) >> Int(superblock.blockShift))
       for part in first...last { _ = try map(node, &record, index * perPage + part, allocate: true) }
-    }
-  }
-
-  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
-    // A page may reach beyond the end of its file.
-    let start = UInt64(index) << 12
-    let size = inode.size
-    guard size > start else { return }
-    let bytes = min(size - start, UInt64(pageSize))
-    let blocks = UInt32((bytes + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift))
-    try forEachRun(inode, index, blocks: blocks, allocate: true) { block, offset, count throws(Errno) in
-      try disk.device.write(
-        UInt64(block) * UInt64(sectorsPerBlock), count: count * Int(sectorsPerBlock), from: frame, offset: offset)
     }
   }
 
@@ -254,7 +225,7 @@ extension Ext2FS {
     for slot in 0..<Int(pointersPerBlock) {
       let base = UInt64(slot) * span
       guard base + span > from else { continue }
-      let child = try readBlock(block) { bytes, start in bytes.u32(start + slot * 4) ?? 0 }
+      let child = try readBlock(block) { bytes in bytes.u32(slot * 4) ?? 0 }
       if child == 0 { continue }
       var gone = true
       if level == 1 {
@@ -262,9 +233,11 @@ extension Ext2FS {
       } else {
         gone = try freeTree(child, level: level - 1, from: from > base ? from - base : 0, &record)
       }
-      if gone { try changeBlock(block) { bytes, start in bytes.put32(0, at: start + slot * 4) } }
+      if gone { try changeBlock(block) { bytes in bytes.put32(0, at: slot * 4) } }
     }
     guard from == 0 else { return false }
+    // Not to be written any more: the block may be a file's soon.
+    metadata.forgetPage(block)
     try release(block, &record)
     return true
   }

@@ -22,6 +22,8 @@ final class Ext2Node {
 /// SPEC: "The Second Extended File System", D. Poirier; mke2fs(8) for what images look like.
 public final class Ext2FS: FileSystem {
   let disk: BlockNode
+  /// Everything that is not a file's or directory's content, a block a page.
+  let metadata: Inode
   let superblock: Ext2Superblock
   public let isReadOnly: Bool
   let table = InodeTable()
@@ -30,6 +32,7 @@ public final class Ext2FS: FileSystem {
   private var rootInode: Inode?
 
   public var typeName: String { "ext2" }
+  public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
   public var root: Inode { rootInode! }
 
@@ -45,12 +48,15 @@ public final class Ext2FS: FileSystem {
       }
       throw .invalidArgument
     }
+    // What the device's own cache has of it is old from now on.
+    try disk.invalidate()
+    metadata = Ext2Metadata(disk, superblock).inode
     guard UInt64(superblock.blockCount) << UInt64(superblock.blockShift) <= disk.inode.size else {
       log("ext2: the file system is larger than its device")
       throw .invalidArgument
     }
     isReadOnly = readOnly || superblock.mustBeReadOnly
-    groups = Mutex(try Self.readGroups(disk, superblock))
+    groups = Mutex(try Self.readGroups(metadata, superblock))
     if superblock.state & Ext2Superblock.cleanState == 0 { log("ext2: not cleanly unmounted; e2fsck is advised") }
     let root = try inode(2)
     guard root.isDirectory else {
@@ -62,13 +68,13 @@ public final class Ext2FS: FileSystem {
     if !isReadOnly { try setState(superblock.state & ~Ext2Superblock.cleanState) }
   }
 
-  private static func readGroups(_ disk: BlockNode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
-    let start = UInt64(superblock.descriptorBlock) << UInt64(superblock.blockShift)
-    let size = Int(superblock.groupCount) * Ext2Group.size
-    let bytes = try disk.inode.bytes(at: start, count: size)
+  private static func readGroups(_ metadata: Inode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
+    let perBlock = superblock.blockSize / Ext2Group.size
     var groups: [Ext2Group] = []
     for index in 0..<Int(superblock.groupCount) {
-      guard let group = Ext2Group(bytes.span, at: index * Ext2Group.size, superblock) else {
+      let frame = try metadata.page(superblock.descriptorBlock + UInt32(index / perBlock))
+      defer { Frames.release(frame) }
+      guard let group = frame.withBytes({ Ext2Group($0, at: index % perBlock * Ext2Group.size, superblock) }) else {
         log("ext2: group descriptor \(index) is corrupt")
         throw .invalidArgument
       }
@@ -77,34 +83,36 @@ public final class Ext2FS: FileSystem {
     return groups
   }
 
-  // MARK: Metadata blocks, through the disk's page cache
+  // MARK: Metadata blocks
 
-  func readBlock<Result>(_ block: UInt32, _ body: (borrowing Span<UInt8>, Int) -> Result) throws(Errno) -> Result {
-    let position = UInt64(block) << UInt64(superblock.blockShift)
-    let frame = try disk.inode.page(UInt32(position >> 12))
+  func readBlock<Result>(_ block: UInt32, _ body: (borrowing Span<UInt8>) -> Result) throws(Errno) -> Result {
+    let frame = try metadata.page(block)
     defer { Frames.release(frame) }
-    return frame.withBytes { body($0, Int(position & 0xFFF)) }
+    return frame.withBytes { body($0) }
   }
 
-  func changeBlock<Result>(_ block: UInt32, _ body: (inout MutableSpan<UInt8>, Int) -> Result) throws(Errno) -> Result {
-    let position = UInt64(block) << UInt64(superblock.blockShift)
-    let index = UInt32(position >> 12)
-    let frame = try disk.inode.page(index)
+  func changeBlock<Result>(_ block: UInt32, _ body: (inout MutableSpan<UInt8>) -> Result) throws(Errno) -> Result {
+    let frame = try metadata.page(block)
     defer { Frames.release(frame) }
-    let result = frame.withMutableBytes { body(&$0, Int(position & 0xFFF)) }
-    disk.inode.markDirty(index)
+    let result = frame.withMutableBytes { body(&$0) }
+    metadata.markDirty(block)
     return result
+  }
+
+  /// Writes metadata that has changed, and returns when all that was written is on stable storage.
+  private func commit() throws(Errno) {
+    try metadata.writeBack()
+    try BlockRequest.flush(disk.disk)
   }
 
   private func setState(_ state: UInt16) throws(Errno) {
     let block: UInt32 = superblock.blockShift == 10 ? 1 : 0
-    let offset = superblock.blockShift == 10 ? 0 : 1024
+    let at = superblock.blockShift == 10 ? 0 : 1024
     let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
     let (freeBlocks, freeInodes) = groups.withLock { groups in
       (groups.reduce(0) { $0 + UInt32($1.freeBlocks) }, groups.reduce(0) { $0 + UInt32($1.freeInodes) })
     }
-    try changeBlock(block) { bytes, start in
-      let at = start + offset
+    try changeBlock(block) { bytes in
       bytes.put32(freeBlocks, at: at + 12)
       bytes.put32(freeInodes, at: at + 16)
       bytes.put32(now, at: at + 48)
@@ -117,8 +125,8 @@ public final class Ext2FS: FileSystem {
     try groups.withLock { groups throws(Errno) in
       let perBlock = superblock.blockSize / Ext2Group.size
       for (index, group) in groups.enumerated() {
-        try changeBlock(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes, start in
-          group.encodeCounts(into: &bytes, at: start + index % perBlock * Ext2Group.size)
+        try changeBlock(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes in
+          group.encodeCounts(into: &bytes, at: index % perBlock * Ext2Group.size)
         }
       }
     }
@@ -128,24 +136,24 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     try writeGroups()
     try setState(superblock.state & ~Ext2Superblock.cleanState)
-    try disk.sync()
+    try commit()
   }
 
   public func sync(_ inode: Inode) throws(Errno) {
     if isReadOnly { return }
-    try disk.sync()
+    try commit()
   }
 
   public func unmount() throws(Errno) {
     if isReadOnly { return }
     try writeGroups()
     try setState(superblock.state | Ext2Superblock.cleanState)
-    try disk.sync()
+    try commit()
   }
 
   public func dropUnused() {
     table.dropCleanPages()
-    _ = disk.inode.dropCleanPages()
+    _ = metadata.dropCleanPages()
     table.dropUnused()
   }
 
@@ -181,7 +189,7 @@ public final class Ext2FS: FileSystem {
   func inode(_ number: UInt32) throws(Errno) -> Inode {
     if let inode = table.find(UInt64(number)) { return inode }
     let (block, offset) = try location(number)
-    let record = try readBlock(block) { Ext2InodeRecord($0, at: $1 + offset) }
+    let record = try readBlock(block) { Ext2InodeRecord($0, at: offset) }
     guard record.mode != 0, record.links > 0 else {
       log("ext2: a directory names inode \(number), which is free")
       throw .ioError
@@ -217,11 +225,11 @@ public final class Ext2FS: FileSystem {
         return record
       }
     } else {
-      record = try readBlock(block) { Ext2InodeRecord($0, at: $1 + offset) }
+      record = try readBlock(block) { Ext2InodeRecord($0, at: offset) }
       update(&record, attributes)
     }
     inode.attributes.withLock { $0.blocks = UInt64(record.sectors) }
-    try changeBlock(block) { record.encode(into: &$0, at: $1 + offset) }
+    try changeBlock(block) { record.encode(into: &$0, at: offset) }
   }
 
   private func update(_ record: inout Ext2InodeRecord, _ attributes: Attributes) {
@@ -249,13 +257,13 @@ public final class Ext2FS: FileSystem {
       let number = UInt32(truncatingIfNeeded: inode.number)
       let (block, offset) = try location(number)
       let now = seconds(Clock.realtime)
-      try changeBlock(block) { bytes, start in
-        var record = Ext2InodeRecord(bytes.span, at: start + offset)
+      try changeBlock(block) { bytes in
+        var record = Ext2InodeRecord(bytes.span, at: offset)
         record.links = 0
         record.deletionTime = now
         record.sectors = 0
         record.size = 0
-        record.encode(into: &bytes, at: start + offset)
+        record.encode(into: &bytes, at: offset)
       }
       table.remove(inode)
       try freeInode(number, isDirectory: inode.isDirectory)

@@ -186,7 +186,7 @@ enum SystemFiles {
       guard isBlock, let node = device as? BlockNode else { return }
       text.add(UInt64(number.major), width: 4)
       text.add(UInt64(number.minor), width: 9)
-      text.add(node.device.sectorCount / 2, width: 11)
+      text.add(node.disk.sectorCount / 2, width: 11)
       text.add(" ")
       text.add(name)
       text.add("\n")

@@ -4,28 +4,18 @@ import Sync
 import SystemABI
 import Threads
 
-/// A disk or partition. Transfers wait until the device has done them.
-public protocol BlockDevice: AnyObject {
-  /// In 512-byte sectors.
-  var sectorCount: UInt64 { get }
-  /// Reads `count` sectors into a frame from byte `offset` on. Throws `ioError`.
-  func read(_ sector: UInt64, count: Int, into frame: Frame, offset: Int) throws(Errno)
-  func write(_ sector: UInt64, count: Int, from frame: Frame, offset: Int) throws(Errno)
-  /// Returns when everything written before is on stable storage.
-  func flush() throws(Errno)
-}
-
-/// A block device as a special file: its pages are cached in one inode, which file systems use for their metadata.
+/// A block device as a special file: its pages are cached in one inode.
 public final class BlockNode: Device, OpenFile, FileSystem {
-  public let device: any BlockDevice
+  public let disk: any BlockDevice
+  public var device: (any BlockDevice)? { disk }
   private var inodeSlot: Inode?
   public let deviceNumber: UInt32
 
-  public init(_ device: any BlockDevice, number: DeviceNumber) {
-    self.device = device
+  public init(_ disk: any BlockDevice, number: DeviceNumber) {
+    self.disk = disk
     deviceNumber = number.rawValue
     var attributes = Attributes(mode: Mode.regular | 0o600)
-    attributes.size = device.sectorCount * 512
+    attributes.size = disk.sectorCount * 512
     attributes.device = number
     let inode = Inode(self, number: 1, attributes: attributes)
     inode.addUser()
@@ -43,24 +33,25 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
     throw .notDirectory
   }
-  public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) {
+  public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
     let first = UInt64(index) * 8
-    let count = Int(min(8, device.sectorCount > first ? device.sectorCount - first : 0))
-    if count < 8 { frame.zero() }
-    if count > 0 { try device.read(first, count: count, into: frame, offset: 0) }
+    let end = Int(min(8, disk.sectorCount > first ? disk.sectorCount - first : 0)) * 512
+    if end > 0 { visit(first, 0..<end) }
+    if end < pageSize { visit(nil, end..<pageSize) }
   }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
-    if UInt64(index) * 8 >= device.sectorCount { throw .noSpace }
-  }
-  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {
-    let first = UInt64(index) * 8
-    let count = Int(min(8, device.sectorCount > first ? device.sectorCount - first : 0))
-    if count > 0 { try device.write(first, count: count, from: frame, offset: 0) }
+    if UInt64(index) * 8 >= disk.sectorCount { throw .noSpace }
   }
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .invalidArgument }
   public func sync() throws(Errno) {
     try inode.writeBack()
-    try device.flush()
+    try BlockRequest.flush(disk)
+  }
+
+  /// Forgets what it has of the device, which a file system reads and writes without it.
+  public func invalidate() throws(Errno) {
+    try inode.writeBack()
+    _ = inode.dropCleanPages()
   }
   public func statistics() -> FileSystemStatistics { FileSystemStatistics(magic: 0x6264_6576) }
 
@@ -80,7 +71,7 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     switch command {
     case 0x8004_1272: try UserMemory.write64(inode.size, to: argument)
-    case 0x1260: try UserMemory.write32(UInt32(clamping: device.sectorCount), to: argument)
+    case 0x1260: try UserMemory.write32(UInt32(clamping: disk.sectorCount), to: argument)
     case 0x1268: try UserMemory.write32(512, to: argument)
     case 0x1261: try sync()
     default: throw .inappropriateIOCTLForDevice

@@ -79,11 +79,15 @@ public protocol FileSystem: AnyObject {
     replacing replaced: Inode?) throws(Errno)
   /// Lists from `position` on until `visit` answers false. Positions are stable while others change the directory.
   func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno)
-  /// Fills a page of a file; beyond its blocks with zeroes.
+  /// Where its files' pages are; nil when it makes them itself.
+  var device: (any BlockDevice)? { get }
+  /// Calls `visit` with each piece of a page of a file on the device: its first sector, or nil for a hole, and its bytes in the
+  /// page. Only of what the file has, `forWriting`.
+  func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno)
+  /// Fills a page of a file that is on no device.
   func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
   /// Makes sure that a byte range of a page can be written later: `noSpace` comes here, not at write-back.
   func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
-  func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno)
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
   func attributesChanged(_ inode: Inode) throws(Errno)
@@ -120,9 +124,12 @@ extension FileSystem {
     _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
     replacing replaced: Inode?
   ) throws(Errno) { throw .notPermitted }
+  public var device: (any BlockDevice)? { nil }
+  public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
+    throw .invalidArgument
+  }
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
-  public func writePage(_ inode: Inode, _ index: UInt32, from frame: Frame) throws(Errno) {}
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func attributesChanged(_ inode: Inode) throws(Errno) {}
   public func evict(_ inode: Inode) {}

@@ -39,9 +39,14 @@ public final class Inode {
   public let attributes: SpinLock<Attributes, AttributesRank>
   /// Serialises changes: directory entries, or size and content of a file.
   public let mutex: Mutex<Void, InodeRank>
-  /// Page index to frame number; bit 31 marks dirty pages. Cached pages hold one reference on their frame.
+  /// Page index to frame number and state. Cached pages hold one reference on their frame.
   let pages = SpinLock<RadixTree, PagesRank>(RadixTree())
-  let fill: Mutex<Void, PageFillRank>
+  /// Held by who adds pages; what is being read from the device.
+  let fill: Mutex<[PageRun], PageFillRank>
+  /// A hint that there is some of it.
+  let hasReads = Atomic<Bool>(false)
+  /// Held while dirty pages are on their way to the device: who finds none is sure that all are there.
+  let writing: Mutex<Void, PageWriteRank>
   /// The file system's own state for this inode, or a pipe, a device.
   public var payload: AnyObject?
   /// Advisory locks; under the attributes' lock.
@@ -67,7 +72,8 @@ public final class Inode {
     // File systems use the inode of their device with locks of their own held.
     let isDevice = fileSystem.isBlockDevice
     mutex = Mutex((), level: isDevice ? DeviceInodeRank.level : InodeRank.level)
-    fill = Mutex((), level: isDevice ? DevicePageFillRank.level : PageFillRank.level)
+    fill = Mutex([], level: isDevice ? DevicePageFillRank.level : PageFillRank.level)
+    writing = Mutex((), level: isDevice ? DevicePageWriteRank.level : PageWriteRank.level)
   }
 
   deinit { dropPages() }

@@ -7,34 +7,37 @@ import Threads
 
 /// Pages of files in memory: one cache for read, write and mappings.
 extension Inode {
+  // What the cache says of a page besides the frame's number.
+  /// Newer than the device's.
   static var dirtyBit: UInt32 { 1 << 31 }
+  /// Its content is on its way.
+  static var readingBit: UInt32 { 1 << 30 }
+  /// Read-ahead goes on when somebody comes here.
+  static var aheadBit: UInt32 { 1 << 29 }
+  static var stateBits: UInt32 { 7 << 29 }
 
   /// A page that is in memory, with a reference for the caller.
   public func cachedPage(_ index: UInt32) -> Frame? {
     pages.withLock { tree in
       let value = tree[index]
-      guard value != 0 else { return nil }
-      let frame = Frame(value & ~Self.dirtyBit)
+      guard value != 0, value & Self.readingBit == 0 else { return nil }
+      let frame = Frame(value & ~Self.stateBits)
       Frames.retain(frame)
       return frame
     }
   }
 
-  /// A page, read from the file system if need be, with a reference for the caller. May sleep.
-  public func page(_ index: UInt32) throws(Errno) -> Frame {
-    if let frame = cachedPage(index) { return frame }
-    return try fill.withLock { _ throws(Errno) in
+  /// A page of a file without a device, made by its file system.
+  func makePage(_ index: UInt32) throws(Errno) -> Frame {
+    try fill.withLock { _ throws(Errno) in
       if let frame = cachedPage(index) { return frame }
       let frame = try newPage()
-      do throws(Errno) {
-        try fileSystem.readPage(self, index, into: frame)
-        if !fileSystem.livesInMemory { Thread.current.counts.pagesRead &+= 1 }
-      } catch {
+      do throws(Errno) { try fileSystem.readPage(self, index, into: frame) } catch {
         fileSystem.memory?.give(1)
         Frames.release(frame)
         throw error
       }
-      insert(frame, at: index)
+      insert(frame, at: index, 0)
       return frame
     }
   }
@@ -42,17 +45,18 @@ extension Inode {
   /// A page that will be overwritten as a whole: not read. The inode's mutex is held.
   private func freshPage(_ index: UInt32) throws(Errno) -> Frame {
     if let frame = cachedPage(index) { return frame }
-    return try fill.withLock { _ throws(Errno) in
-      if let frame = cachedPage(index) { return frame }
+    let fresh: Frame? = try fill.withLock { _ throws(Errno) in
+      if pages.withLock({ $0[index] }) != 0 { return nil }
       let frame = try newPage()
       frame.zero()
-      insert(frame, at: index)
+      insert(frame, at: index, 0)
       return frame
     }
+    return if let fresh { fresh } else { try page(index) }
   }
 
   /// A frame for a page of this file, counted against what its file system may hold.
-  private func newPage() throws(Errno) -> Frame {
+  func newPage() throws(Errno) -> Frame {
     guard let memory = fileSystem.memory else { return try PageCache.allocate(evenReserved: fileSystem.isBlockDevice) }
     try memory.take(1)
     do throws(Errno) { return try PageCache.allocate() } catch {
@@ -62,9 +66,9 @@ extension Inode {
   }
 
   /// Puts a frame into the cache, which gets a reference of its own.
-  private func insert(_ frame: Frame, at index: UInt32) {
+  func insert(_ frame: Frame, at index: UInt32, _ state: UInt32) {
     Frames.retain(frame)
-    pages.withLock { _ = $0.set(index, to: frame.number) }
+    pages.withLock { _ = $0.set(index, to: frame.number | state) }
     PageCache.count.wrappingAdd(1, ordering: .relaxed)
   }
 
@@ -95,7 +99,8 @@ extension Inode {
       let start = Int(position & 0xFFF)
       let count = min(pageSize - start, buffer.count, Int(min(end - position, 4096)))
       let frame: Frame
-      do throws(Errno) { frame = try page(index) } catch {
+      let wanted = (UInt64(start) + min(end - position, UInt64(buffer.count)) + 4095) >> 12
+      do throws(Errno) { frame = try pageInOrder(index, wanted: UInt32(clamping: wanted)) } catch {
         if total > 0 { return total }
         throw error
       }
@@ -176,7 +181,7 @@ extension Inode {
     let end = min(size, offset + UInt64(max(count, 0)))
     while position < end {
       guard let index = UInt32(exactly: position >> 12) else { break }
-      let frame = try page(index)
+      let frame = try page(index, wanted: UInt32(clamping: (end - position + 4095) >> 12))
       let start = Int(position & 0xFFF)
       let stop = Int(min(4096, UInt64(start) + end - position))
       frame.withBytes { bytes in
@@ -229,6 +234,8 @@ extension Inode {
           if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmap(self, from: first) }
           dropPages(from: first)
         }
+        // What is being written of the end goes to blocks that are somebody else's soon.
+        writing.withLock { _ in }
       }
       try fileSystem.resize(self, to: size)
       attributes.withLock { $0.size = size }
@@ -266,7 +273,7 @@ extension Inode {
 
   /// Forgets pages from `first` on, dirty ones too.
   public func dropPages(from first: UInt32 = 0) {
-    let memory = fileSystem.memory
+    awaitReads()
     var next = first
     while true {
       let removed: (UInt32, UInt32)? = pages.withLock { tree in
@@ -275,17 +282,37 @@ extension Inode {
         return (found.index, found.value)
       }
       guard let (index, value) = removed else { return }
-      if value & Self.dirtyBit != 0, memory == nil { WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
-      PageCache.count.wrappingSubtract(1, ordering: .relaxed)
-      memory?.give(1)
-      Frames.release(Frame(value & ~Self.dirtyBit))
+      drop(value)
       if index == .max { return }
       next = index + 1
     }
   }
 
+  private func drop(_ value: UInt32) {
+    let memory = fileSystem.memory
+    if value & Self.dirtyBit != 0, memory == nil { WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
+    PageCache.count.wrappingSubtract(1, ordering: .relaxed)
+    memory?.give(1)
+    Frames.release(Frame(value & ~Self.stateBits))
+  }
+
+  /// Forgets one page, a dirty one too; a write of it that is under way is over when this returns.
+  public func forgetPage(_ index: UInt32) {
+    awaitReads()
+    let value = pages.withLock { tree in
+      let value = tree[index]
+      if value != 0 { tree.set(index, to: 0) }
+      return value
+    }
+    if value == 0 { return }
+    let isInUse = Frames.referenceCount(Frame(value & ~Self.stateBits)) > 1
+    drop(value)
+    if isInUse { writing.withLock { _ in } }
+  }
+
   /// Forgets clean pages that nobody maps; the number freed.
   public func dropCleanPages() -> Int {
+    settleReads()
     var next: UInt32 = 0
     var freed = 0
     while true {
@@ -293,8 +320,8 @@ extension Inode {
       let more = pages.withLock { tree in
         guard let found = tree.first(from: next) else { return false }
         next = found.index &+ 1
-        let frame = Frame(found.value & ~Self.dirtyBit)
-        if found.value & Self.dirtyBit == 0, Frames.referenceCount(frame) == 1 {
+        let frame = Frame(found.value & ~Self.stateBits)
+        if found.value & (Self.dirtyBit | Self.readingBit) == 0, Frames.referenceCount(frame) == 1 {
           tree.set(found.index, to: 0)
           victim = frame
         }

@@ -27,15 +27,18 @@ extension Inode {
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
     try writeTimes()
-    var next: UInt32? = 0
-    var left = limit
-    while let start = next, left > 0 {
-      var taken: [(UInt32, Frame)] = []
-      next = takeDirty(from: start, into: &taken)
-      // Not before their marks are gone, not after their content is read: a write in between marks them again.
-      if !taken.isEmpty, writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
-      left -= max(taken.count, 1)
-      try write(taken)
+    guard let device = fileSystem.device else { return }
+    try writing.withLock { _ throws(Errno) in
+      var next: UInt32? = 0
+      var left = limit
+      while let start = next, left > 0 {
+        var taken: [(UInt32, Frame)] = []
+        next = takeDirty(from: start, into: &taken)
+        // Not before their marks are gone, not after their content is read: a write in between marks them again.
+        if !taken.isEmpty, writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
+        left -= max(taken.count, 1)
+        try write(taken, to: device)
+      }
     }
   }
 
@@ -47,8 +50,8 @@ extension Inode {
       while let entry = tree.first(from: next) {
         next = entry.index &+ 1
         if entry.value & Self.dirtyBit != 0 {
-          let frame = Frame(entry.value & ~Self.dirtyBit)
-          tree.set(entry.index, to: frame.number)
+          let frame = Frame(entry.value & ~Self.stateBits)
+          tree.set(entry.index, to: entry.value & ~Self.dirtyBit)
           Frames.retain(frame)
           found.append((entry.index, frame))
         }
@@ -63,13 +66,26 @@ extension Inode {
   }
 
   /// Writes pages and gives their references back. After a failure the others are dirty again.
-  private func write(_ taken: [(UInt32, Frame)]) throws(Errno) {
+  private func write(_ taken: [(UInt32, Frame)], to device: any BlockDevice) throws(Errno) {
+    let batch = RequestBatch(device, .write)
     var failure: Errno?
+    // The requests with parts of each page; an empty range for a page that could not be placed.
+    var places: [Range<Int>] = []
     for (index, frame) in taken {
-      if failure == nil {
-        do throws(Errno) { try fileSystem.writePage(self, index, from: frame) } catch { failure = error }
+      let first = max(0, batch.requests.count - 1)
+      do throws(Errno) {
+        try fileSystem.locate(self, index, forWriting: true) { sector, range in if let sector { batch.add(sector, frame, range) } }
+        places.append(first..<batch.requests.count)
+      } catch {
+        failure = error
+        places.append(0..<0)
+        markDirty(index)
       }
-      if failure != nil { markDirty(index) }
+    }
+    batch.start()
+    for request in batch.requests { do throws(Errno) { try request.wait() } catch { failure = error } }
+    for (number, (index, frame)) in taken.enumerated() {
+      if failure != nil, places[number].contains(where: { batch.requests[$0].hasFailed }) { markDirty(index) }
       Frames.release(frame)
     }
     if let failure { throw failure }
