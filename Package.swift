@@ -112,7 +112,7 @@ let programs = [
 let shellCore = Target.target(name: "ShellCore", path: "Sources/Userland/ShellCore", swiftSettings: safe)
 
 /// Programs of the guest tests, under Tests/Guest/Programs.
-let testPrograms = ["caserunner"]
+let testPrograms = ["caserunner", "powercut"]
 
 let userland: [Target] =
   [

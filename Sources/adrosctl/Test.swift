@@ -5,11 +5,11 @@ import ImageKit
 struct Test: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Runs the tests.",
-    discussion: "Without a kind: host, image, boot, guest and programs. torture runs the guest's cases in their long forms;\n"
+    discussion: "Without a kind: host, image, boot, disk, guest and programs. torture runs the guest's cases in their long forms;\n"
       + "linux runs the C cases on Linux and records what they say there.")
-  enum Kind: String, CaseIterable, ExpressibleByArgument { case host, image, boot, guest, programs, torture, linux, all }
+  enum Kind: String, CaseIterable, ExpressibleByArgument { case host, image, boot, disk, guest, programs, torture, linux, all }
 
-  @Argument(help: "host, image, boot, guest, programs, torture, linux or all") var kind: Kind = .all
+  @Argument(help: "host, image, boot, disk, guest, programs, torture, linux or all") var kind: Kind = .all
   @Argument(help: "Only cases whose name contains one of these.") var filters: [String] = []
   @Option(help: "Processor counts for the guest tests.") var smp = "1,4"
   @Option(help: "How long a boot may take (300s, 5m).") var timeout: String?
@@ -33,7 +33,8 @@ struct Test: AsyncParsableCommand {
     try await reporting {
       if list {
         for name in try await GuestTests.names() where results.selects(name) { print("guest \(name)") }
-        for name in BootTests.names + ImageTests.names + ProgramTests.names + [StressTests.name] where results.selects(name) { print(name) }
+        for name in BootTests.names + DiskTests.names + PowerCutTests.names + ImageTests.names + ProgramTests.names + [StressTests.name]
+        where results.selects(name) { print(name) }
         return
       }
       do throws(Results.Stop) {
@@ -52,6 +53,8 @@ struct Test: AsyncParsableCommand {
     if kind != .host { try await results.stage("build") { try await Builder.build(.all) } }
     if wants(.image) { try await results.stage("image") { try await ImageTests.run(results) } }
     if wants(.boot) { try await results.stage("boot") { try await BootTests.run(results) } }
+    if wants(.disk) { try await results.stage("disk") { try await DiskTests.run(results) } }
+    if wants(.disk) || torture { try await results.stage("disk") { try await PowerCutTests.run(results, torture: torture) } }
     if wants(.guest) || torture {
       for count in counts {
         try await results.stage("guest") { try await GuestTests.run(results, processors: count, timeout: limit, torture: torture) }

@@ -34,6 +34,24 @@ private final class Node: RunQueueNode, TimerNode {
   }
 }
 
+@Test func everyLevelHasItsTurn() {
+  var queue = RunQueue<Node>()
+  for (number, level) in [5, 99, 119, 119, 124, 139].enumerated() { queue.push(Node(level, number)) }
+  var last = 0
+  var seen: [Int] = []
+  for _ in 0..<9 {
+    guard let node = queue.popInTurn(from: 99, after: last, where: { $0.number != 4 }) else { break }
+    seen.append(node.number)
+    last = node.level
+    queue.push(node)
+  }
+  #expect(seen == [1, 2, 5, 1, 3, 5, 1, 2, 5])
+  #expect(queue.count == 6 && queue.firstLevel == 5)
+  var empty = RunQueue<Node>()
+  empty.push(Node(98, 0))
+  #expect(empty.popInTurn(from: 99, after: 99, where: { _ in true }) == nil)
+}
+
 /// An interrupt costs `cost` before its handler begins; timers are always due.
 @Test(arguments: [1_000, 50_000, 2_000_000] as [UInt64]) func threadsGetTheirPartOfACPUFullOfTimers(cost: UInt64) {
   var pace = InterruptPace()

@@ -9,14 +9,7 @@ import VFS
 /// Files in memory: the page cache is the store, so pages stay dirty and are never written.
 public final class TmpFS: FileSystem {
   final class Directory {
-    struct Entry {
-      var name: [UInt8]
-      var inode: Inode
-      var position: UInt64
-    }
-    /// In order of `position`, which only grows: listing positions stay stable.
-    var entries: [Entry] = []
-    var next: UInt64 = 3
+    var entries = NameTable<Inode>(first: 3)
     var parent: UInt64
     init(parent: UInt64) { self.parent = parent }
   }
@@ -63,16 +56,13 @@ public final class TmpFS: FileSystem {
   }
 
   public func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode {
-    guard let entry = try self.directory(directory).entries.first(where: { $0.name == name }) else {
-      throw .noSuchFileOrDirectory
-    }
-    return entry.inode
+    guard let inode = try self.directory(directory).entries[name] else { throw .noSuchFileOrDirectory }
+    return inode
   }
 
   private func add(_ name: [UInt8], _ inode: Inode, to directory: Inode) throws(Errno) {
     let content = try self.directory(directory)
-    content.entries.append(.init(name: name, inode: inode, position: content.next))
-    content.next += 1
+    content.entries.append(name, inode)
     inode.addUser()
     if inode.isDirectory { directory.attributes.withLock { $0.links += 1 } }
   }
@@ -114,8 +104,7 @@ public final class TmpFS: FileSystem {
 
   private func removeEntry(_ name: [UInt8], from directory: Inode, deleting: Bool) throws(Errno) {
     let content = try self.directory(directory)
-    guard let index = content.entries.firstIndex(where: { $0.name == name }) else { throw .noSuchFileOrDirectory }
-    let inode = content.entries.remove(at: index).inode
+    guard let inode = content.entries.remove(name) else { throw .noSuchFileOrDirectory }
     if inode.isDirectory { directory.attributes.withLock { $0.links -= 1 } }
     if deleting { inode.attributes.withLock { $0.links -= inode.isDirectory ? 2 : 1 } }
     inode.removeUser()
@@ -141,10 +130,8 @@ public final class TmpFS: FileSystem {
     let content = try self.directory(directory)
     if position < 1, !visit(DirectoryEntry(name: [46], inode: directory.number, type: Mode.directory, next: 1)) { return }
     if position < 2, !visit(DirectoryEntry(name: [46, 46], inode: content.parent, type: Mode.directory, next: 2)) { return }
-    for entry in content.entries where entry.position >= position {
-      let item = DirectoryEntry(
-        name: entry.name, inode: entry.inode.number, type: entry.inode.type, next: entry.position + 1)
-      if !visit(item) { return }
+    content.entries.forEach(from: position) { name, inode, position in
+      visit(DirectoryEntry(name: name, inode: inode.number, type: inode.type, next: position + 1))
     }
   }
 

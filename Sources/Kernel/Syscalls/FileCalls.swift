@@ -468,7 +468,12 @@ extension Call {
   }
 
   func fsync() throws(Errno) -> UInt32 {
-    guard let inode = try description(a).inode else { throw .invalidArgument }
+    let description = try description(a)
+    if let device = description.file as? BlockNode {
+      try device.sync()
+      return 0
+    }
+    guard let inode = description.inode else { throw .invalidArgument }
     try inode.writeBack()
     try inode.fileSystem.sync(inode)
     return 0

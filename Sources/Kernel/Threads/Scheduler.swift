@@ -9,6 +9,10 @@ import Synchronization
 public enum Scheduler {
   /// How long a thread runs while others of its level wait, in nanoseconds.
   static let slice: UInt64 = 10_000_000
+  /// How often a thread that others keep from running gets a slice: a sixth of the time is for those.
+  static let turnInterval: UInt64 = 50_000_000
+  /// The first level of threads that share time.
+  static var firstShared: Int { 99 }
 
   /// One CPU's queue. Its lock is taken with interrupts off and passes from the thread that switches out to the
   /// one that switches in.
@@ -27,6 +31,10 @@ public enum Scheduler {
     var pace = InterruptPace()
     let timerLock = RawSpinLock()
     var timers = TimerHeap<KernelTimer>()
+    /// When a level that has to wait gets its turn; which had the last, and when that ends, 0 outside one.
+    var nextTurn: UInt64 = 0
+    var turnLevel = 0
+    var turnEnd: UInt64 = 0
     /// What its threads used: ticks of the time stamp counter in user mode, and nanoseconds in all.
     var userTicks: UInt64 = 0
     var busyTime: UInt64 = 0
@@ -264,7 +272,7 @@ public enum Scheduler {
       } else {
         kickIdle(except: cpu)
       }
-    } else if Thread.current === target.idle || isMoreUrgent(thread, than: Thread.current) {
+    } else if Thread.current === target.idle || isMoreUrgent(thread, than: Thread.current) && (thread.isRealtime || target.turnEnd == 0) {
       unsafe percpu_set_need_resched(1)
     } else {
       kickIdle(except: cpu)
@@ -365,11 +373,14 @@ public enum Scheduler {
     queue.lock.acquire()
     let previous = Thread.current
     charge(previous, on: queue)
+    let hasTurn = queue.turnEnd > previous.switchedIn && !yielding
+    let isTurn = !hasTurn && previous.switchedIn >= queue.nextTurn && isShared(queue, previous)
     if previous.state == .running, previous !== queue.idle {
       let stays = previous.mayRun(on: cpu) || FrameWindows.areOpen
-      if stays {
-        // A FIFO thread gives way to more urgent ones only, unless it yields.
-        let limit = previous.policy == .fifo && !yielding ? previous.level - 1 : previous.level
+      if stays, !isTurn {
+        // A FIFO thread gives way to more urgent ones only, unless it yields; and who has a turn to real-time ones.
+        var limit = previous.policy == .fifo && !yielding ? previous.level - 1 : previous.level
+        if hasTurn { limit = min(limit, firstShared - 1) }
         guard let first = queue.ready.firstLevel, first <= limit else {
           queue.lock.release()
           return (0, 0)
@@ -378,7 +389,8 @@ public enum Scheduler {
       previous.state = .ready
       if stays { queue.ready.push(previous) } else { queue.outgoing = previous }
     }
-    let next = queue.ready.pop { $0.mayRun(on: cpu) } ?? queue.idle
+    let next = (isTurn ? takeTurn(queue, cpu) : nil) ?? queue.ready.pop { $0.mayRun(on: cpu) } ?? queue.idle
+    if !isTurn { queue.turnEnd = 0 }
     queue.runningLevel = next === queue.idle ? 140 : next.level
     next.state = .running
     if next === previous {
@@ -393,6 +405,25 @@ public enum Scheduler {
     unsafe Unmanaged.passUnretained(previous).release()
     let save = unsafe withUnsafeMutablePointer(to: &previous.stackPointer) { UInt32(UInt(bitPattern: $0)) }
     return (save, next.stackPointer)
+  }
+
+  /// Whether all that want to run share time.
+  private static func isShared(_ queue: CPUQueue, _ running: Thread) -> Bool {
+    guard let first = queue.ready.firstLevel else { return false }
+    return first >= firstShared && (running.state != .running || !running.isRealtime)
+  }
+
+  /// The thread whose turn it is, whatever its level: without turns one that computes would wait for ever for many that sleep now
+  /// and then, and with it who waits for its locks.
+  private static func takeTurn(_ queue: CPUQueue, _ cpu: Int) -> Thread? {
+    let now = Thread.current.switchedIn
+    queue.nextTurn = now + turnInterval
+    let next = queue.ready.popInTurn(from: firstShared, after: queue.turnLevel) { $0.mayRun(on: cpu) }
+    if let next {
+      queue.turnLevel = next.level
+      queue.turnEnd = now + slice
+    }
+    return next
   }
 
   /// Books what the running thread used since it was last charged. The queue is this CPU's, and locked.

@@ -1,3 +1,4 @@
+import Primitives
 import Sync
 import Synchronization
 import SystemABI
@@ -55,11 +56,7 @@ public final class Dentry {
   }
   public var parent: Dentry? { links.withLock { $0.parent } }
 
-  static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 {
-    var hash: UInt32 = 2_166_136_261
-    for index in range { hash = (hash ^ UInt32(bytes[index])) &* 16_777_619 }
-    return hash
-  }
+  static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 { NameTable<Inode>.hash(bytes, range) }
 
   private func matches(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Bool {
     guard name.count == range.count else { return false }

@@ -37,6 +37,8 @@ public final class Inode {
   /// The file type bits of the mode.
   public let type: UInt32
   public let attributes: SpinLock<Attributes, AttributesRank>
+  /// Everybody may search it: what its mode says, without a lock.
+  private let isOpenToSearch = Atomic<Bool>(false)
   /// Serialises changes: directory entries, or size and content of a file.
   public let mutex: Mutex<Void, InodeRank>
   /// Page index to frame number and state. Cached pages hold one reference on their frame.
@@ -68,6 +70,7 @@ public final class Inode {
     self.number = number
     type = attributes.mode & Mode.typeMask
     self.attributes = SpinLock(attributes)
+    isOpenToSearch.store(Self.isOpenToSearch(attributes.mode), ordering: .relaxed)
     self.payload = payload
     // File systems use the inode of their device with locks of their own held.
     let isDevice = fileSystem.isBlockDevice
@@ -98,11 +101,17 @@ public final class Inode {
     if !allowed { throw .permissionDenied }
   }
 
+  /// Throws `permissionDenied` unless names may be looked up in this directory.
+  func checkSearch(_ who: Credentials) throws(Errno) { if !isOpenToSearch.load(ordering: .relaxed) { try check(1, who) } }
+
+  private static func isOpenToSearch(_ mode: UInt32) -> Bool { mode & 0o111 == 0o111 }
+
   /// Changes attributes under their lock, stamps the change time, and tells the file system.
   public func update(_ change: (inout Attributes) -> Void) throws(Errno) {
     attributes.withLock {
       change(&$0)
       $0.changeTime = Clock.realtime
+      isOpenToSearch.store(Self.isOpenToSearch($0.mode), ordering: .relaxed)
     }
     try fileSystem.attributesChanged(self)
   }

@@ -63,24 +63,29 @@ public struct PathWalk {
 
   private mutating func walk(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
     var current = start
+    var known: Inode?  // of `current`
     let bytes = path.span
     let count = bytes.count
     var position = 0
     while true {
       while position < count, bytes[position] == Self.slash { position += 1 }
       if position == count {
-        if count > 0, bytes[count - 1] == Self.slash, !(try current.inode().isDirectory) { throw .notDirectory }
+        if count > 0, bytes[count - 1] == Self.slash {
+          let last = if let known { known } else { try current.inode() }
+          guard last.isDirectory else { throw .notDirectory }
+        }
         return current
       }
       let nameStart = position
       while position < count, bytes[position] != Self.slash { position += 1 }
       let length = position - nameStart
-      let directory = try current.inode()
+      let directory = if let known { known } else { try current.inode() }
       guard directory.isDirectory else { throw .notDirectory }
-      try directory.check(1, context.credentials)
+      try directory.checkSearch(context.credentials)
       if length == 1, bytes[nameStart] == Self.dot { continue }
       if length == 2, bytes[nameStart] == Self.dot, bytes[nameStart + 1] == Self.dot {
         current = up(current)
+        known = nil
         continue
       }
       if length > 255 { throw .fileNameTooLong }
@@ -92,6 +97,7 @@ public struct PathWalk {
         if let target = inode.payload as? LinkTarget {
           current = try target.resolve()
           if position == count { return current }
+          known = nil
           continue
         }
         let target = try inode.fileSystem.readLink(inode)
@@ -101,6 +107,7 @@ public struct PathWalk {
         return try walk(rest, from: base, follow: follow)
       }
       current = child
+      known = inode
     }
   }
 

@@ -34,6 +34,11 @@ public struct FileDescriptor: Equatable, Sendable {
     }
   }
 
+  public func seek(to position: UInt32) throws(Errno) { _ = try call(.lseek, raw, position, 0) }
+  public func truncate(to size: UInt32) throws(Errno) { try call(.ftruncate, raw, size) }
+  /// Returns when its content is on stable storage.
+  public func synchronize() throws(Errno) { try call(.fsync, raw) }
+
   public func readAll() throws(Errno) -> Bytes {
     var all: Bytes = []
     while true {

@@ -56,6 +56,20 @@ public struct RunQueue<Node: RunQueueNode>: ~Copyable where Node.Link == Node {
     return nil
   }
 
+  /// The first node that `isWanted` of the next occupied level behind `last`, beginning again at `first` behind the end: called
+  /// with the level of its last answer, every level from `first` on has its turn.
+  public mutating func popInTurn(from first: Int, after last: Int, where isWanted: (Node) -> Bool) -> Node? {
+    for distance in 1...(Self.levels - first) {
+      var level = last + distance
+      if level < first { level = first + (distance - 1) }
+      if level >= Self.levels { level -= Self.levels - first }
+      guard occupied[level >> 5] & 1 << UInt32(level & 31) != 0, let node = heads[level], isWanted(node) else { continue }
+      remove(node, after: nil, level)
+      return node
+    }
+    return nil
+  }
+
   private mutating func remove(_ node: Node, after previous: Node?, _ level: Int) {
     if let previous { previous.runNext = node.runNext } else { heads[level] = node.runNext }
     if node.runNext == nil { tails[level] = previous }

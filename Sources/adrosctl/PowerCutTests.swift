@@ -1,0 +1,154 @@
+import Foundation
+import ImageKit
+
+/// What a file system keeps when the power goes: a guest carries out a plan while QEMU records every write and flush of its
+/// disk; images of what a disk may hold after a cut are judged on the host.
+///
+/// A cut at some place of the record keeps every write up to the last flush before it, and of the later ones any: a disk with a
+/// cache. What had been synchronised by then, as the marks say that the guest wrote behind each fsync, must be there.
+enum PowerCutTests {
+  private static let interfaces = ["virtio", "ide"]
+  static let names = interfaces.map(name)
+  private static func name(_ interface: String) -> String { "power cuts: ext2, \(interface)" }
+  private static let partitionStart = 2048
+  private static let partitionSize = 32 << 20
+
+  static func run(_ results: Results, torture: Bool) async throws {
+    for (index, interface) in interfaces.enumerated() {
+      let rounds = torture ? 10 : 1
+      for round in 0..<rounds where results.selects(name(interface)) {
+        let seed = UInt64(index * 1000 + round)
+        await results.check(name(interface) + (torture ? ", seed \(seed)" : "")) {
+          try await cut(interface, seed: seed, count: 150)
+        }
+      }
+    }
+  }
+
+  private static func cut(_ interface: String, seed: UInt64, count: Int) async throws {
+    let folder = try Paths.scratch("power-cut-\(interface)")
+    try? FileManager.default.removeItem(at: folder)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    let plan = PowerCutPlan(seed: seed)
+    let record = try await Progress.step("power cuts: recording \(plan.steps.count) steps on \(interface)") {
+      try await Self.record(plan, interface, folder)
+    }
+    var random = SeededNumbers(state: seed)
+    let places = (0..<count).map { _ in Int.random(in: 0...record.entries.count, using: &random) }.sorted()
+    var disk = CutDisk(record, random)
+    try await Progress.step("power cuts: \(count) of them") {
+      for place in places {
+        disk.advance(to: place)
+        try await judge(disk.image(), plan, lastMark: disk.lastMark, place, folder)
+      }
+    }
+    try? FileManager.default.removeItem(at: folder)
+  }
+
+  // MARK: Recording
+
+  private static func record(_ plan: PowerCutPlan, _ interface: String, _ folder: URL) async throws -> WriteRecord {
+    let disk = folder.appendingPathComponent("disk").path
+    let part = folder.appendingPathComponent("partition").path
+    try await Shell.capture(["mke2fs", "-q", "-t", "ext2", "-b", "\(plan.blockSize)", part, "32M"], what: "mke2fs failed")
+    for name in PowerCutPlan.folders { try await Shell.capture(["debugfs", "-w", "-R", "mkdir \(name)", part], what: "debugfs failed") }
+    let base = try Data(contentsOf: URL(fileURLWithPath: part))
+    let marksSize = plan.steps.count * 4096 + (1 << 20)
+    var image = masterBootRecord(marksSize) + Data(count: (partitionStart - 1) * 512)
+    image += base + Data(count: marksSize)
+    try image.write(to: URL(fileURLWithPath: disk))
+    let log = folder.appendingPathComponent("writes")
+    try Data().write(to: log)
+
+    var extra = RootTree()
+    extra.add(RootEntry(path: "/tests/powercut", kind: .file(Paths.program("powercut")), mode: 0o755))
+    extra.add(RootEntry(path: "/tests/plan", kind: .data(Array((plan.steps.joined(separator: "\n") + "\n").utf8)), mode: 0o644))
+    // virtio disks come in the order of their PCI slots, where the recorded one is the first.
+    let (name, root) = interface == "ide" ? ("hdb", "hda") : ("vda", "vdb")
+    let script = "mkdir /tmp/d && mount -t ext2 /dev/\(name)1 /tmp/d && cd /tmp/d && exec /tests/powercut /tests/plan /dev/\(name)2"
+    let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", script])
+    defer { try? FileManager.default.removeItem(at: initramfs) }
+    let console = folder.appendingPathComponent("console")
+    var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: folder.appendingPathComponent("kernel.log"))
+    machine.interactive = false
+    machine.settings.processors = 2
+    machine.commandLine = ["quiet", "root=/dev/\(root)"]
+    machine.disks = [.init(file: try RootImage.make(extra: extra, name: "power-cut.ext2").path, interface: interface, snapshot: true)]
+    let device = interface == "ide" ? "ide-hd,drive=recorded,bus=ide.0,unit=1" : "virtio-blk-pci,drive=recorded"
+    let arguments =
+      machine.arguments + [
+        "-blockdev", "driver=file,filename=\(disk),node-name=disk", "-blockdev", "driver=raw,file=disk,node-name=raw", "-blockdev",
+        "driver=file,filename=\(log.path),node-name=writes", "-blockdev",
+        "driver=blklogwrites,file=raw,log=writes,node-name=recorded", "-device", device,
+      ]
+    let ending = Ending.judge(try await Shell.run(arguments, log: console, timeout: 300), log: machine.log)
+    guard ending == .powerOff(status: 0) else {
+      throw ToolError("the guest ended with \(ending)", why: (try? String(contentsOf: console, encoding: .utf8)) ?? "", hint: folder.path)
+    }
+    let record = try WriteRecord(Data(contentsOf: log), base: base, partition: partitionStart, marks: partitionStart + base.count / 512)
+    guard record.entries.contains(where: { $0.isFlush }), record.entries.contains(where: { $0.mark == plan.lastMark }) else {
+      throw ToolError("the record has no flush, or no end", why: "\(record.entries.count) entries", hint: folder.path)
+    }
+    return record
+  }
+
+  /// Two partitions: the file system, and the marks.
+  private static func masterBootRecord(_ marks: Int) -> Data {
+    var sector = Data(count: 512)
+    for (index, (start, count)) in [(partitionStart, partitionSize / 512), (partitionStart + partitionSize / 512, marks / 512)].enumerated()
+    {
+      let at = 446 + index * 16
+      sector[at + 4] = 0x83
+      for byte in 0..<4 {
+        sector[at + 8 + byte] = UInt8(truncatingIfNeeded: start >> (byte * 8))
+        sector[at + 12 + byte] = UInt8(truncatingIfNeeded: count >> (byte * 8))
+      }
+    }
+    sector[510] = 0x55
+    sector[511] = 0xAA
+    return sector
+  }
+
+  // MARK: Judging
+
+  private static func judge(_ image: [UInt8], _ plan: PowerCutPlan, lastMark: Int?, _ place: Int, _ folder: URL) async throws {
+    let file = folder.appendingPathComponent("cut")
+    try Data(image).write(to: file)
+    func fail(_ what: String, _ why: String) -> ToolError {
+      ToolError(what, why: "cut at entry \(place), after step \(lastMark.map { "\($0)" } ?? "none")\n\(why)", hint: "debugfs \(file.path)")
+    }
+    let words = folder.appendingPathComponent("e2fsck.log")
+    let status = try await Shell.run(["e2fsck", "-fy", file.path], log: words).status
+    let repair = (try? String(contentsOf: words, encoding: .utf8)) ?? ""
+    guard status & ~3 == 0 else { throw fail("e2fsck cannot repair it", repair) }
+    guard let lastMark else { return }
+    let out = folder.appendingPathComponent("out")
+    try? FileManager.default.removeItem(at: out)
+    try FileManager.default.createDirectory(at: out, withIntermediateDirectories: true)
+    try await Shell.capture(["debugfs", "-R", "rdump / \(out.path)", file.path], what: "debugfs cannot read it")
+    for (name, expected) in plan.durable(after: lastMark) {
+      let found = try? Data(contentsOf: out.appendingPathComponent(name))
+      if let expected {
+        guard let found else { throw fail("\(name) is lost", repair) }
+        guard found == Data(expected) else {
+          let first = zip(found, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(found.count, expected.count)
+          throw fail("\(name) has another content", "\(found.count) bytes, not \(expected.count); first at \(first)\n\(repair)")
+        }
+      } else if found != nil {
+        throw fail("\(name) is back", repair)
+      }
+    }
+  }
+}
+
+/// The same numbers each time: a failure can be looked at again.
+struct SeededNumbers: RandomNumberGenerator {
+  var state: UInt64
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+    return z ^ z >> 31
+  }
+}
