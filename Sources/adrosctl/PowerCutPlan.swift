@@ -13,6 +13,8 @@ struct PowerCutPlan {
     /// The step that changed it last, and the last that brought it to the disk.
     var changed = 0
     var synchronised = -1
+    /// The step that changed its content, not only its names.
+    var written = 0
   }
   private var random: SeededNumbers
 
@@ -80,14 +82,22 @@ struct PowerCutPlan {
   private static func isMark(_ step: String) -> Bool { step.hasPrefix("fsync") || step == "sync" }
   var lastMark: Int { steps.count - 1 }
 
-  /// What must be found after a cut when the mark of step `mark` was written: names with their content, or nil for names that
-  /// must be gone. What later steps, up to the next mark, have touched may be old or new, and is not among them.
-  func durable(after mark: Int) -> [String: [UInt8]?] {
+  enum Expectation {
+    /// With this content.
+    case there([UInt8])
+    case gone
+    /// Taken away by a step that may not have reached the disk: if it is there, with its old content.
+    case goneOr([UInt8])
+  }
+
+  /// What must be found after a cut when the mark of step `mark` was written, by name. What later steps, up to the next mark, have
+  /// written to may be old or new, and is not among it.
+  func durable(after mark: Int) -> [String: Expectation] {
     let end = steps.indices.first { $0 > mark && Self.isMark(steps[$0]) } ?? steps.count
     var files: [String: File] = [:]
     /// The step that gave a name its meaning, or took it; and up to which step names in its folder are on the disk.
     var named: [String: Int] = [:]
-    var gone: Set<String> = []
+    var gone: [String: File] = [:]
     var folders: [String: Int] = [:]
     for (number, step) in steps[..<end].enumerated() {
       let words = step.split(separator: " ").map(String.init)
@@ -98,32 +108,33 @@ struct PowerCutPlan {
         if files[name] == nil {
           files[name] = file
           named[name] = number
-          gone.remove(name)
+          gone[name] = nil
         }
         let (offset, count, seed) = (Int(words[2])!, Int(words[3])!, Int(words[4])!)
         if file.content.count < offset + count { file.content += [UInt8](repeating: 0, count: offset + count - file.content.count) }
         file.content.replaceSubrange(offset..<(offset + count), with: Self.content(offset..<(offset + count), seed))
-        file.changed = number
+        (file.changed, file.written) = (number, number)
       case "truncate":
         let (file, size) = (files[name]!, Int(words[2])!)
         file.content = Array(file.content.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - file.content.count))
-        file.changed = number
+        (file.changed, file.written) = (number, number)
       case "rename", "link":
         files[words[2]]?.changed = number
+        let file = files[name]
         files[words[2]] = files[name]
         files[name]!.changed = number
         named[words[2]] = number
-        gone.remove(words[2])
+        gone[words[2]] = nil
         if words[0] == "rename" {
           files[name] = nil
           named[name] = number
-          gone.insert(name)
+          gone[name] = file
         }
       case "unlink":
         files[name]!.changed = number
+        gone[name] = files[name]
         files[name] = nil
         named[name] = number
-        gone.insert(name)
       case "fsync" where number <= mark:
         files[name]!.synchronised = number
         folders[Self.folder(name)] = number
@@ -133,11 +144,17 @@ struct PowerCutPlan {
       default: break
       }
     }
-    var result: [String: [UInt8]?] = [:]
+    var result: [String: Expectation] = [:]
     for (name, file) in files where file.synchronised > file.changed && (folders[Self.folder(name)] ?? -1) > named[name]! {
-      result[name] = .some(file.content)
+      result[name] = .there(file.content)
     }
-    for name in gone where (folders[Self.folder(name)] ?? -1) > named[name]! { result[name] = .some(nil) }
+    for (name, file) in gone {
+      if (folders[Self.folder(name)] ?? -1) > named[name]! {
+        result[name] = .gone
+      } else if file.synchronised > file.written {
+        result[name] = .goneOr(file.content)
+      }
+    }
     return result
   }
 

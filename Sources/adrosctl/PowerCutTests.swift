@@ -128,14 +128,16 @@ enum PowerCutTests {
     try await Shell.capture(["debugfs", "-R", "rdump / \(out.path)", file.path], what: "debugfs cannot read it")
     for (name, expected) in plan.durable(after: lastMark) {
       let found = try? Data(contentsOf: out.appendingPathComponent(name))
-      if let expected {
-        guard let found else { throw fail("\(name) is lost", repair) }
-        guard found == Data(expected) else {
-          let first = zip(found, expected).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(found.count, expected.count)
-          throw fail("\(name) has another content", "\(found.count) bytes, not \(expected.count); first at \(first)\n\(repair)")
-        }
-      } else if found != nil {
-        throw fail("\(name) is back", repair)
+      let content: [UInt8]
+      switch (expected, found) {
+      case (.gone, nil), (.goneOr, nil): continue
+      case (.gone, _): throw fail("\(name) is back", repair)
+      case (.there, nil): throw fail("\(name) is lost", repair)
+      case (.there(let bytes), _), (.goneOr(let bytes), _): content = bytes
+      }
+      if let found, found != Data(content) {
+        let first = zip(found, content).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(found.count, content.count)
+        throw fail("\(name) has another content", "\(found.count) bytes, not \(content.count); first at \(first)\n\(repair)")
       }
     }
   }

@@ -47,6 +47,14 @@ extension Ext2FS {
 
   /// A free block, near `goal` if possible. Throws `noSpace`.
   func allocateBlock(near goal: UInt32) throws(Errno) -> UInt32 {
+    do throws(Errno) { return try takeBlock(near: goal) } catch {
+      guard error == .noSpace, retiredBlockCount > 0 else { throw error }
+      try commit()
+      return try takeBlock(near: goal)
+    }
+  }
+
+  private func takeBlock(near goal: UInt32) throws(Errno) -> UInt32 {
     try groups.withLock { groups throws(Errno) in
       let start = superblock.isDataBlock(goal) ? goal - superblock.firstDataBlock : 0
       let firstGroup = start / superblock.blocksPerGroup
@@ -76,6 +84,14 @@ extension Ext2FS {
 
   /// A free inode number: directories spread over the groups, files stay near their directory.
   func allocateInode(near parent: UInt32, isDirectory: Bool) throws(Errno) -> UInt32 {
+    do throws(Errno) { return try takeInode(near: parent, isDirectory: isDirectory) } catch {
+      guard error == .noSpace, retired.withLock({ !$0.inodes.isEmpty }) else { throw error }
+      try sync()
+      return try takeInode(near: parent, isDirectory: isDirectory)
+    }
+  }
+
+  private func takeInode(near parent: UInt32, isDirectory: Bool) throws(Errno) -> UInt32 {
     try groups.withLock { groups throws(Errno) in
       var firstGroup = (parent - 1) / superblock.inodesPerGroup
       if isDirectory {
@@ -185,16 +201,20 @@ extension Ext2FS {
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {
     let block = (size + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift)
     guard let first = UInt32(exactly: block) else { throw .fileTooLarge }
-    try freeBlocks(of: inode, from: first)
+    let blocks = try takeBlocks(of: inode, from: first)
+    try attributesChanged(inode)
+    retire(blocks)
   }
 
-  /// Frees a file's blocks from block `first` on, indirect ones too.
-  func freeBlocks(of inode: Inode, from first: UInt32) throws(Errno) {
-    guard let node = node(inode), inode.isRegular || inode.isDirectory || inode.isLink else { return }
+  /// Takes a file's blocks from block `first` on out of its record, indirect ones too. They are the caller's to retire, once that is
+  /// in its place.
+  func takeBlocks(of inode: Inode, from first: UInt32) throws(Errno) -> [Range<UInt32>] {
+    guard let node = node(inode), inode.isRegular || inode.isDirectory || inode.isLink else { return [] }
+    var blocks = Ext2BlockList()
     try node.record.withLock { record throws(Errno) in
       if record.inlineTarget != nil { return }
       for index in 0..<12 where UInt32(index) >= first && record.blocks[index] != 0 {
-        try release(record.blocks[index], &record)
+        try release(record.blocks[index], &record, &blocks)
         record.blocks[index] = 0
       }
       var start: UInt64 = 12
@@ -203,22 +223,26 @@ extension Ext2FS {
         let slot = 11 + level
         if record.blocks[slot] != 0, start + size > UInt64(first) {
           let from = UInt64(first) > start ? UInt64(first) - start : 0
-          if try freeTree(record.blocks[slot], level: level, from: from, &record) { record.blocks[slot] = 0 }
+          if try freeTree(record.blocks[slot], level: level, from: from, &record, &blocks) { record.blocks[slot] = 0 }
         }
         start += size
         size *= UInt64(pointersPerBlock)
       }
       node.goal.store(0, ordering: .relaxed)
     }
+    return blocks.ranges
   }
 
-  private func release(_ block: UInt32, _ record: inout Ext2InodeRecord) throws(Errno) {
-    try freeBlock(block)
+  private func release(_ block: UInt32, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList) throws(Errno) {
+    guard superblock.isDataBlock(block) else { throw .ioError }
+    blocks.append(block)
     record.sectors -= min(record.sectors, sectorsPerBlock)
   }
 
   /// Frees what lies at or behind `from` below an indirect block; true when the block itself went too.
-  private func freeTree(_ block: UInt32, level: Int, from: UInt64, _ record: inout Ext2InodeRecord) throws(Errno) -> Bool {
+  private func freeTree(_ block: UInt32, level: Int, from: UInt64, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList)
+    throws(Errno) -> Bool
+  {
     guard superblock.isDataBlock(block) else { throw .ioError }
     var span: UInt64 = 1
     for _ in 1..<level { span *= UInt64(pointersPerBlock) }
@@ -229,16 +253,16 @@ extension Ext2FS {
       if child == 0 { continue }
       var gone = true
       if level == 1 {
-        try release(child, &record)
+        try release(child, &record, &blocks)
       } else {
-        gone = try freeTree(child, level: level - 1, from: from > base ? from - base : 0, &record)
+        gone = try freeTree(child, level: level - 1, from: from > base ? from - base : 0, &record, &blocks)
       }
       if gone { try changeBlock(block) { bytes in bytes.put32(0, at: slot * 4) } }
     }
     guard from == 0 else { return false }
     // Not to be written any more: the block may be a file's soon.
     metadata.forgetPage(block)
-    try release(block, &record)
+    try release(block, &record, &blocks)
     return true
   }
 }

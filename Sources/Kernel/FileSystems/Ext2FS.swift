@@ -29,6 +29,7 @@ public final class Ext2FS: FileSystem {
   let table = InodeTable()
   /// Allocation state: one descriptor a group.
   let groups: Mutex<[Ext2Group], FileSystemRank>
+  let retired = SpinLock<Ext2Retired, Ext2RetiredRank>(Ext2Retired())
   private var rootInode: Inode?
 
   public var typeName: String { "ext2" }
@@ -99,12 +100,6 @@ public final class Ext2FS: FileSystem {
     return result
   }
 
-  /// Writes metadata that has changed, and returns when all that was written is on stable storage.
-  private func commit() throws(Errno) {
-    try metadata.writeBack()
-    try BlockRequest.flush(disk.disk)
-  }
-
   private func setState(_ state: UInt16) throws(Errno) {
     let block: UInt32 = superblock.blockShift == 10 ? 1 : 0
     let at = superblock.blockShift == 10 ? 0 : 1024
@@ -134,9 +129,11 @@ public final class Ext2FS: FileSystem {
 
   public func sync() throws(Errno) {
     if isReadOnly { return }
+    // The names of what was deleted go first.
+    try WriteBack.run(self)
     try writeGroups()
     try setState(superblock.state & ~Ext2Superblock.cleanState)
-    try commit()
+    try commit(names: true)
   }
 
   public func sync(_ inode: Inode) throws(Errno) {
@@ -146,9 +143,13 @@ public final class Ext2FS: FileSystem {
 
   public func unmount() throws(Errno) {
     if isReadOnly { return }
+    try sync()
+    // What was retired is free now; and nothing is clean before it is.
     try writeGroups()
+    try commit()
     try setState(superblock.state | Ext2Superblock.cleanState)
     try commit()
+    try disk.invalidate()
   }
 
   public func dropUnused() {
@@ -168,6 +169,10 @@ public final class Ext2FS: FileSystem {
         result.freeBlocks += UInt64(group.freeBlocks)
         result.freeFiles += UInt64(group.freeInodes)
       }
+    }
+    retired.withLock {
+      result.freeBlocks += UInt64($0.blockCount)
+      result.freeFiles += UInt64($0.inodes.count)
     }
     let reserved = UInt64(superblock.reservedBlocks)
     result.availableBlocks = result.freeBlocks > reserved ? result.freeBlocks - reserved : 0
@@ -253,7 +258,7 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     inode.dropPages()
     do throws(Errno) {
-      try freeBlocks(of: inode, from: 0)
+      let blocks = try takeBlocks(of: inode, from: 0)
       let number = UInt32(truncatingIfNeeded: inode.number)
       let (block, offset) = try location(number)
       let now = seconds(Clock.realtime)
@@ -265,8 +270,9 @@ public final class Ext2FS: FileSystem {
         record.size = 0
         record.encode(into: &bytes, at: offset)
       }
+      retire(blocks)
       table.remove(inode)
-      try freeInode(number, isDirectory: inode.isDirectory)
+      retire(inode: number, isDirectory: inode.isDirectory)
     } catch { log("ext2: inode \(inode.number) could not be deleted: errno \(error.rawValue)") }
   }
 }
