@@ -1,6 +1,5 @@
 # A stop and a continue do not end a sleep early.
-sleep 1 & child=$!
-read -r start rest < /proc/uptime
+sleep 3 & child=$!
 kill -STOP $child; sleep 0.1; kill -CONT $child
 sleep 0.2
 [ -e /proc/$child/stat ] || fail "gone"
