@@ -31,7 +31,7 @@ enum StressTests {
   ]
 
   /// Frames and bytes of the heap that a run may keep. Frames of the heap do not count, which cannot give back those that are in
-  /// part in use, nor tables of kernel stacks, which stay for the next as many threads.
+  /// part in use, nor tables of kernel stacks, which stay for the next as many threads, nor the pages of the shell that counts.
   private static let slack = ["processes": 0, "open_files": 0, "frames": 64, "heap_bytes": 256 << 10]
 
   /// A second for each, three in the long form.
@@ -67,7 +67,7 @@ enum StressTests {
       torture
       ? "$(for c in \(classes.joined(separator: " ")); do stress-ng --class $c? 2>&1; done)" : stressors.joined(separator: " ")
     return """
-      state() { echo "$1"; echo s > /proc/sysrq-trigger; echo 3 > /proc/sys/vm/drop_caches; while read -r line; do echo "$line"; done < /proc/kernel_state; }
+      state() { echo "$1"; echo s > /proc/sysrq-trigger; echo 3 > /proc/sys/vm/drop_caches; while read -r line; do echo "$line"; done < /proc/kernel_state; read -r _ pages _ < /proc/$$/statm; echo "own_pages: $pages"; }
       cd /tmp; done=' '; stress-ng --pipe 4 --timeout 1s -q; state before
       for s in \(list); do
         case $s in class|*\\'|stressors:|\(excluded.keys.sorted().joined(separator: "|"))) continue;; esac
@@ -99,7 +99,7 @@ enum StressTests {
   private static func state(_ text: Substring) -> [String: Int] {
     var state: [String: Int] = [:]
     for match in text.matches(of: /(\w+):\s+(\d+)/) { state[String(match.output.1)] = Int(match.output.2) }
-    state["frames"] = ["free_frames", "kernel_tables", "heap_frames"].reduce(0) { $0 + (state[$1] ?? 0) }
+    state["frames"] = ["free_frames", "kernel_tables", "heap_frames", "own_pages"].reduce(0) { $0 + (state[$1] ?? 0) }
     return state
   }
 

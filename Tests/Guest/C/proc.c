@@ -208,7 +208,8 @@ CASE(maps) {
   CHECK(resident >= 128);
   char *sum = slurp("/proc/self/smaps_rollup");
   CHECK(strstr(sum, "[rollup]\nRss:"));
-  CHECK(abs(atoi(strstr(sum, "Rss:") + 4) - (int)resident) < 64);
+  // What ran in between came with its neighbours.
+  CHECK(abs(atoi(strstr(sum, "Rss:") + 4) - (int)resident) < 256);
 }
 
 CASE(strangers_see_little) {

@@ -168,6 +168,8 @@ struct State {
       if name == "heap_bytes" { state.heap = value }
       if name == "cached_pages" { state.cached = value }
     }
+    // Our own pages: we have read what the case wrote.
+    if let sizes = lines("/proc/self/statm").first?.split(separator: 32), sizes.count > 1 { state.frames += number(Array(sizes[1])) ?? 0 }
     return state
   }
 
