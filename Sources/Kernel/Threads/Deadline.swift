@@ -48,6 +48,7 @@ extension Scheduler {
     wallClockSettings.wrappingAdd(1, ordering: .releasing)
     for cpu in 0..<Processors.count {
       let queue = queue(cpu)
+      // SAFETY: interrupts go back to what they were.
       let flags = unsafe interrupts_save()
       queue.timerLock.acquire()
       // Who starts a timer after this has seen the new time.
