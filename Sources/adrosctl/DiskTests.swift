@@ -22,7 +22,7 @@ enum DiskTests {
     try? FileManager.default.removeItem(at: folder)
     try FileManager.default.createDirectory(at: folder.appendingPathComponent("in"), withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
-    var random = Seeded(state: 1)
+    var random = SeededNumbers(state: 1)
     let long = data(7_600_000, &random)
     let short = data(3_800_000, &random)
     try long.write(to: folder.appendingPathComponent("in/long"))
@@ -67,16 +67,7 @@ enum DiskTests {
     }
   }
 
-  private static func data(_ count: Int, _ random: inout Seeded) -> Data {
+  private static func data(_ count: Int, _ random: inout SeededNumbers) -> Data {
     Data((0..<(count / 8)).flatMap { _ in withUnsafeBytes(of: random.next()) { Array($0) } })
-  }
-
-  /// The same each time: a failure can be looked at again.
-  private struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return state ^ state >> 29
-    }
   }
 }
