@@ -9,7 +9,7 @@ import UserKit
 struct Main {
   /// What a case may leave: frames, and bytes of the kernel's heap, whose own frames do not count: those that are in part in use
   /// it cannot give back.
-  static let frameSlack = 24
+  static let frameSlack = 48
   static let heapSlack = 48 << 10
 
   static func main() {
