@@ -13,6 +13,8 @@ import VFS
 public final class ATAChannel: InterruptHandler {
   private struct State: ~Copyable {
     var current: ATATransfer?
+    /// When the drive has been silent for too long.
+    var limit = Deadline.sinceBoot(0)
     var first: ATATransfer?
     var last: ATATransfer?
   }
@@ -86,7 +88,8 @@ public final class ATAChannel: InterruptHandler {
     if state.first == nil { state.last = nil }
     transfer.next = nil
     state.current = transfer
-    watchdog.start(at: .after(Watchdog.patience))
+    state.limit = .after(Watchdog.patience)
+    watchdog.start(at: state.limit)
     if transfer.usesDMA { prepareDMA(transfer.request) }
     transfer.disk.issue(transfer, ports)
     if transfer.usesDMA { busMaster?.ports.write8(0, transfer.request.operation == .read ? 9 : 1) }
@@ -191,7 +194,8 @@ public final class ATAChannel: InterruptHandler {
   /// The drive is silent: a reset, and the request has failed.
   private func giveUp() {
     let ended: ATATransfer? = state.withLock { state in
-      guard let transfer = state.current else { return nil }
+      // The next request may have begun while the timer fired.
+      guard let transfer = state.current, state.limit.hasPassed else { return nil }
       state.current = nil
       busMaster?.ports.write8(0, 0)
       control.write8(0, 4)

@@ -150,6 +150,7 @@ public final class Ext2FS: FileSystem {
     try setState(superblock.state | Ext2Superblock.cleanState)
     try commit()
     try disk.invalidate()
+    _ = metadata.dropCleanPages()
   }
 
   public func dropUnused() {

@@ -13,6 +13,7 @@ public final class BlockRequest {
     public let address: UInt64
     public var count: Int
   }
+  /// What every driver takes at once.
   public static var maximumPieces: Int { 32 }
   public static var maximumSectors: Int { 256 }
 
@@ -21,8 +22,6 @@ public final class BlockRequest {
   public private(set) var sector: UInt64
   public private(set) var sectorCount = 0
   public private(set) var pieces: [Piece] = []
-  /// For the queue of a driver that has it.
-  public var next: BlockRequest?
 
   private static var done: UInt32 { 1 }
   private static var failed: UInt32 { 2 }
@@ -49,6 +48,7 @@ public final class BlockRequest {
     return true
   }
 
+  /// Places it so many sectors further on: from a partition's count to its disk's.
   public func move(by sectors: UInt64) { sector += sectors }
 
   public var isDone: Bool { outcome.load(ordering: .acquiring) != 0 }
