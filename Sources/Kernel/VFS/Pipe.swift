@@ -40,7 +40,10 @@ public final class Pipe {
   /// The two ends of a new pipe.
   public static func make(flags: UInt32) -> (reader: FileDescription, writer: FileDescription) {
     let pipe = Pipe()
-    pipe.open(reading: true, writing: true)
+    pipe.state.withLock { state in
+      (state.readers, state.writers) = (1, 1)
+      pipe.publish(state)
+    }
     let kept = flags & OpenFlags.nonBlocking
     return (
       FileDescription(PipeEnd(pipe, reads: true, writes: false), flags: kept),
@@ -48,8 +51,15 @@ public final class Pipe {
     )
   }
 
-  func open(reading: Bool, writing: Bool) {
-    state.withLock { state in
+  /// Opens one end or both. With `needsReader`, only if somebody has the pipe open for reading, or throws
+  /// `noSuchAddressOrDevice`.
+  ///
+  /// The answer is nil when the other end is open at this moment, or else how often it was opened before: whoever wakes up for
+  /// our end may be gone again before we run next.
+  func open(reading: Bool, writing: Bool, needsReader: Bool = false) throws(Errno) -> UInt32? {
+    let before: UInt32? = try state.withLock { state throws(Errno) in
+      if needsReader, state.readers == 0 { throw .noSuchAddressOrDevice }
+      let isMet = reading ? state.writers > 0 || writing : state.readers > 0
       if reading {
         state.readers += 1
         readerOpens.wrappingAdd(1, ordering: .releasing)
@@ -59,9 +69,11 @@ public final class Pipe {
         writerOpens.wrappingAdd(1, ordering: .releasing)
       }
       publish(state)
+      return isMet ? nil : opens(ofWriters: reading)
     }
     readable.wake()
     writable.wake()
+    return before
   }
 
   func close(reading: Bool, writing: Bool) {
@@ -334,16 +346,13 @@ public final class Pipe {
     let writes = access != 0
     // Who opens a pipe by its descriptor in /proc waits for nobody.
     let isPipe = inode.fileSystem is NamelessFiles
-    if !isPipe, writes, !reads, flags & OpenFlags.nonBlocking != 0, !pipe.hasReaders { throw .noSuchAddressOrDevice }
-    let before = pipe.opens(ofWriters: reads)
-    pipe.open(reading: reads, writing: writes)
+    let isNonBlocking = flags & OpenFlags.nonBlocking != 0
+    let before = try pipe.open(reading: reads, writing: writes, needsReader: !isPipe && !reads && isNonBlocking)
     let end = PipeEnd(pipe, reads: reads, writes: writes)
-    if !isPipe, reads != writes, flags & OpenFlags.nonBlocking == 0 {
+    if let before, !isPipe, !isNonBlocking {
       do throws(Errno) {
         let queue = reads ? pipe.readable : pipe.writable
-        let _: Bool = try queue.wait(reason: "fifo open") {
-          (reads ? pipe.hasWriters : pipe.hasReaders) || pipe.opens(ofWriters: reads) != before ? true : nil
-        }
+        let _: Bool = try queue.wait(reason: "fifo open") { pipe.opens(ofWriters: reads) != before ? true : nil }
       } catch {
         pipe.close(reading: reads, writing: writes)
         throw error == .interrupted ? .restart : error
