@@ -11,12 +11,13 @@ public enum Heap {
   /// Whether nobody is inside the allocators: a debugger that stopped the machine asks before it uses them.
   public static var isFree: Bool { lock.isFree && Frames.isFree }
 
-  /// Frames that hold small objects, and the bytes of objects in them. Looks at the whole frame table.
-  public static var usage: (frames: Int, bytes: Int) {
+  /// Frames that hold small objects, the bytes of objects in them, and frames of large ones. Looks at the whole frame table.
+  public static var usage: (frames: Int, bytes: Int, blockFrames: Int) {
     // SAFETY: entries are read without the lock: the numbers are a moment's.
-    var result = (frames: 0, bytes: 0)
+    var result = (frames: 0, bytes: 0, blockFrames: 0)
     for number in 0..<Int(unsafe Frames.tableCount) {
       let entry = unsafe Frames.table[number]
+      if entry.kind == FrameKind.heapBlock.rawValue { result.blockFrames += 1 << Int(entry.order) }
       if entry.kind != FrameKind.slab.rawValue { continue }
       result.frames += 1
       result.bytes += Int(entry.inUse) << (4 + Int(entry.order))
@@ -58,7 +59,10 @@ public enum Heap {
           return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
         }
       #endif
-      if let frame = Frames.allocate(order: order) { return unsafe frame.pointer }
+      if let frame = Frames.allocate(order: order) {
+        unsafe Frames.table[Int(frame.number)].kind = FrameKind.heapBlock.rawValue
+        return unsafe frame.pointer
+      }
       guard order > 0, let address = ScatteredBlocks.allocate(Int(frames)) else { return nil }
       return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
     }

@@ -211,6 +211,7 @@ enum SystemFiles {
     let heap = Heap.usage
     text.addLine("heap_frames", UInt64(heap.frames))
     text.addLine("heap_bytes", UInt64(heap.bytes))
+    text.addLine("heap_block_frames", UInt64(heap.blockFrames))
     text.addLine("cpus", UInt64(Processors.count))
     text.addLine("cpus_inside_calls", UInt64(Processors.insideCalls))
     return text.bytes

@@ -7,6 +7,7 @@ public enum FrameKind: UInt8, Sendable {
   case freeTail = 2  // inside a free block
   case used = 3  // allocated; `references` counts its users
   case slab = 4  // holds heap objects of class `order`
+  case heapBlock = 5  // head of a heap object of its own
 }
 
 /// The 16 bytes kept for every physical frame.

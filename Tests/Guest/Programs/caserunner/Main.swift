@@ -8,9 +8,11 @@ import UserKit
 @main
 struct Main {
   /// What a case may leave: frames, and bytes of the kernel's heap, whose own frames do not count: those that are in part in use
-  /// it cannot give back.
-  static let frameSlack = 48
+  /// it cannot give back. Frames of the heap's large blocks have a measure of their own: tables stay as large as they once had
+  /// to be.
+  static let frameSlack = 16
   static let heapSlack = 48 << 10
+  static let blockSlack = 64
 
   static func main() {
     guard let report = try? FileDescriptor.open("/dev/ttyS1", flags: OpenFlags.writeOnly | OpenFlags.closeOnExec),
@@ -142,6 +144,7 @@ struct State {
   var processes = 0
   var files = 0
   var heap = 0
+  var blocks = 0
   var cached = 0
 
   static func lines(_ path: Bytes) -> [Bytes] {
@@ -162,10 +165,11 @@ struct State {
       guard let colon = line.firstIndex(of: 58), let value = number(Array(line[(colon + 2)...])) else { continue }
       let name = Array(line[..<colon])
       // Tables for kernel stacks stay for the next as many threads.
-      if name == "free_frames" || name == "kernel_tables" || name == "heap_frames" { state.frames += value }
+      if name == "free_frames" || name == "kernel_tables" || name == "heap_frames" || name == "heap_block_frames" { state.frames += value }
       if name == "processes" { state.processes = value }
       if name == "open_files" { state.files = value }
       if name == "heap_bytes" { state.heap = value }
+      if name == "heap_block_frames" { state.blocks = value }
       if name == "cached_pages" { state.cached = value }
     }
     // Our own pages: we have read what the case wrote.
@@ -197,10 +201,11 @@ struct State {
       return "leaked processes: " + decimal(before.processes) + " before, " + decimal(processes) + " after"
     }
     if files > before.files { return "leaked open files: " + decimal(before.files) + " before, " + decimal(files) + " after" }
-    if frames + Main.frameSlack < before.frames || heap > before.heap + Main.heapSlack {
+    if frames + Main.frameSlack < before.frames || heap > before.heap + Main.heapSlack || blocks > before.blocks + Main.blockSlack {
       var text: Bytes = "leaked memory:"
       let numbers: [(Bytes, Int)] = [
         (" frames before ", before.frames), (", after ", frames), ("; heap bytes ", before.heap), (" to ", heap),
+        ("; frames in large blocks ", before.blocks), (" to ", blocks),
         ("; cached pages ", before.cached), (" to ", cached),
       ]
       for (name, value) in numbers { text += name + decimal(value) }
