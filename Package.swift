@@ -89,14 +89,14 @@ let bareKernel: [Target] = [
   kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
-  kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+  kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes", "EventFiles"]),
   kernel("Inspection", ["CMachine", "SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"], settings: trusted),
   kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
     name: "KernelMain",
     dependencies: [
       "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
-      "Entry", "Devices", "Drivers", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
+      "Entry", "Devices", "Drivers", "EventFiles", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
       "PosixQueues",
     ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,

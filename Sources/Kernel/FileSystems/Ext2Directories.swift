@@ -154,6 +154,16 @@ extension Ext2FS {
     return inode
   }
 
+  public func createUnnamed(in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
+    let inode = try makeInode(attributes, in: directory) { _ in }
+    inode.attributes.withLock { $0.links = 0 }
+    do throws(Errno) { try attributesChanged(inode) } catch {
+      undo(inode)
+      throw error
+    }
+    return inode
+  }
+
   /// The first block of a new directory: `.` and `..`.
   private func fillDirectory(_ inode: Inode, parent: Inode) throws(Errno) {
     let size = superblock.blockSize
@@ -235,31 +245,46 @@ extension Ext2FS {
   ) throws(Errno) {
     if let replaced {
       // The new name changes hands in place: at no time does it lead nowhere.
-      let number = UInt32(truncatingIfNeeded: inode.number)
-      let type = typeCode(inode.type)
-      _ = try changeOneBlock(newDirectory) { bytes, range in
-        guard let entry = Ext2DirectoryBlock.find(newName, bytes.span, in: range) else { return false }
-        bytes.put32(number, at: entry.offset)
-        bytes[entry.offset + 7] = type
-        return true
-      }
+      try point(newName, in: newDirectory, to: inode)
       try dropLink(replaced, in: newDirectory)
     } else {
       try add(newName, inode, to: newDirectory)
     }
-    if inode.isDirectory, directory !== newDirectory {
-      let parent = UInt32(truncatingIfNeeded: newDirectory.number)
-      _ = try changeOneBlock(inode) { bytes, range in
-        guard let entry = Ext2DirectoryBlock.find([46, 46], bytes.span, in: range) else { return false }
-        bytes.put32(parent, at: entry.offset)
-        return true
-      }
-      directory.attributes.withLock { $0.links -= 1 }
-      newDirectory.attributes.withLock { $0.links += 1 }
-      try attributesChanged(newDirectory)
-    }
+    try moved(inode, from: directory, to: newDirectory)
     try remove(name, from: directory)
     try attributesChanged(inode)
+  }
+
+  /// Lets a name that is there stand for another inode.
+  private func point(_ name: [UInt8], in directory: Inode, to inode: Inode) throws(Errno) {
+    let number = UInt32(truncatingIfNeeded: inode.number)
+    let type = typeCode(inode.type)
+    let done = try changeOneBlock(directory) { bytes, range in
+      guard let entry = Ext2DirectoryBlock.find(name, bytes.span, in: range) else { return false }
+      bytes.put32(number, at: entry.offset)
+      if superblock.hasFileTypes { bytes[entry.offset + 7] = type }
+      return true
+    }
+    if !done { throw .ioError }
+  }
+
+  /// A directory names the one that it is in, and counts as a link of it.
+  private func moved(_ inode: Inode, from directory: Inode, to newDirectory: Inode) throws(Errno) {
+    guard inode.isDirectory, directory !== newDirectory else { return }
+    try point([46, 46], in: inode, to: newDirectory)
+    directory.attributes.withLock { $0.links -= 1 }
+    newDirectory.attributes.withLock { $0.links += 1 }
+    try attributesChanged(directory)
+    try attributesChanged(newDirectory)
+  }
+
+  public func exchange(
+    _ inode: Inode, _ name: [UInt8], in directory: Inode, with other: Inode, _ otherName: [UInt8], in otherDirectory: Inode
+  ) throws(Errno) {
+    try point(name, in: directory, to: other)
+    try point(otherName, in: otherDirectory, to: inode)
+    try moved(inode, from: directory, to: otherDirectory)
+    try moved(other, from: otherDirectory, to: directory)
   }
 
   public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {

@@ -68,18 +68,25 @@ public final class TmpFS: FileSystem {
   }
 
   public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
-    var attributes = attributes
     let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
-    attributes.links = isDirectory ? 2 : 1
-    try files.take(1)
-    let number = UInt64(nextNumber.wrappingAdd(1, ordering: .relaxed).newValue)
-    let inode = Inode(
-      self, number: number, attributes: attributes, payload: isDirectory ? Directory(parent: directory.number) : nil)
+    let inode = try makeInode(attributes, links: isDirectory ? 2 : 1, isDirectory ? Directory(parent: directory.number) : nil)
     do throws(Errno) { try add(name, inode, to: directory) } catch {
       files.give(1)
       throw error
     }
     return inode
+  }
+
+  private func makeInode(_ attributes: Attributes, links: UInt32, _ payload: AnyObject?) throws(Errno) -> Inode {
+    var attributes = attributes
+    attributes.links = links
+    try files.take(1)
+    let number = UInt64(nextNumber.wrappingAdd(1, ordering: .relaxed).newValue)
+    return Inode(self, number: number, attributes: attributes, payload: payload)
+  }
+
+  public func createUnnamed(in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
+    try makeInode(attributes, links: 0, nil)
   }
 
   public func symlink(_ name: [UInt8], in directory: Inode, target: [UInt8], _ attributes: Attributes) throws(Errno)
@@ -126,6 +133,23 @@ public final class TmpFS: FileSystem {
     if inode.isDirectory { try self.directory(inode).parent = newDirectory.number }
   }
 
+  public func exchange(
+    _ inode: Inode, _ name: [UInt8], in directory: Inode, with other: Inode, _ otherName: [UInt8], in otherDirectory: Inode
+  ) throws(Errno) {
+    _ = try self.directory(directory).entries.replace(name, with: other)
+    _ = try self.directory(otherDirectory).entries.replace(otherName, with: inode)
+    try moved(inode, from: directory, to: otherDirectory)
+    try moved(other, from: otherDirectory, to: directory)
+  }
+
+  /// A directory counts as a link of the one that it is in.
+  private func moved(_ inode: Inode, from: Inode, to: Inode) throws(Errno) {
+    guard inode.isDirectory else { return }
+    from.attributes.withLock { $0.links -= 1 }
+    to.attributes.withLock { $0.links += 1 }
+    try self.directory(inode).parent = to.number
+  }
+
   public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
     let content = try self.directory(directory)
     if position < 1, !visit(DirectoryEntry(name: [46], inode: directory.number, type: Mode.directory, next: 1)) { return }
@@ -140,10 +164,6 @@ public final class TmpFS: FileSystem {
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {}
 
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {}
-
-  public func attributesChanged(_ inode: Inode) throws(Errno) {
-    inode.attributes.withLock { $0.blocks = ($0.size + 4095) / 4096 * 8 }
-  }
 
   public func evict(_ inode: Inode) {
     inode.dropPages()

@@ -2,6 +2,7 @@ import BootData
 import BootOptions
 import Devices
 import Drivers
+import EventFiles
 import Ext2
 import FileSystems
 import Initramfs
@@ -32,6 +33,8 @@ enum Boot {
     Mounts.start()
     Names.start()
     FileDescription.start()
+    FileWatches.start()
+    InotifyUsers.start()
     NamelessFiles.start()
     FileLocking.start()
     DeviceRegistry.start()

@@ -7,6 +7,7 @@ public struct ChunkedQueue<Element> {
   public init() {}
 
   public var isEmpty: Bool { count == 0 }
+  public var first: Element? { chunks.first?.first }
 
   public mutating func append(_ element: Element) {
     if chunks.last.map({ $0.count < Self.chunkSize }) != true { chunks.append([]) }

@@ -51,6 +51,14 @@ public struct NameTable<Value> {
     count += 1
   }
 
+  /// Lets a name that is there stand for something else; what it stood for.
+  public mutating func replace(_ name: [UInt8], with value: Value) -> Value? {
+    guard let index = index(of: name, Self.hash(name.span, name.indices)) else { return nil }
+    let old = entries[index].value
+    entries[index].value = value
+    return old
+  }
+
   private mutating func link(_ entry: Entry) {
     var entry = entry
     let bucket = bucket(entry.hash)

@@ -1,3 +1,4 @@
+import EventFiles
 import Machine
 import Processes
 import Sync
@@ -21,6 +22,9 @@ enum Settings {
       number("kernel/overflowuid") { 65534 }, number("kernel/overflowgid") { 65534 },
       text("kernel/random/uuid") { identifier(Random.bytes(16)) }, text("kernel/random/boot_id") { bootIdentifier.value.text },
       number("fs/nr_open") { 1_048_576 }, number("fs/pipe-max-size") { 1_048_576 },
+      number("fs/inotify/max_queued_events") { Int64(Inotify.maximumEvents) },
+      number("fs/inotify/max_user_instances") { Int64(InotifyUsers.maximumInstances) },
+      number("fs/inotify/max_user_watches") { Int64(InotifyUsers.maximumWatches) },
       number("vm/mmap_min_addr") { Int64(AddressSpace.lowest) },
       SystemFiles.Item("vm/drop_caches", { () throws(Errno) in [] }, write: dropCaches),
     ]

@@ -142,7 +142,7 @@ extension Call {
     let total = try transfer(buffers) { buffer throws(Errno) in
       let count =
         try writes
-        ? description.file.write(&buffer, at: offset, description).0 : description.file.read(&buffer, at: offset, description)
+        ? description.write(&buffer, at: offset).count : description.read(&buffer, at: offset)
       offset += UInt64(count)
       return count
     }

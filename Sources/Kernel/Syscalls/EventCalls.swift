@@ -80,4 +80,38 @@ extension Call {
     if !absolute { return .after(value) }
     return realtime ? .wallClock(value) : .sinceBoot(value)
   }
+
+  // MARK: inotify
+
+  func inotifyInit(flags: UInt32) throws(Errno) -> UInt32 {
+    if flags & ~(OpenFlags.closeOnExec | OpenFlags.nonBlocking) != 0 { throw .invalidArgument }
+    let file = try Inotify(user: process.who.uid)
+    return try install(file, flags: flags & OpenFlags.nonBlocking, closeOnExec: flags & OpenFlags.closeOnExec != 0)
+  }
+
+  private func inotify() throws(Errno) -> Inotify {
+    guard let file = try description(a).file as? Inotify else { throw .invalidArgument }
+    return file
+  }
+
+  /// IN_ONLYDIR is 0x0100_0000, IN_DONT_FOLLOW 0x0200_0000, IN_MASK_CREATE 0x1000_0000, IN_MASK_ADD 0x2000_0000.
+  /// SPEC: inotify_add_watch(2).
+  func inotifyAddWatch() throws(Errno) -> UInt32 {
+    // Linux wants one of the bits it knows, askable or not.
+    if c & 0xF700_EFFF == 0 { throw .invalidArgument }
+    let description = try description(a)
+    let (adds, isNew) = (c & 0x2000_0000 != 0, c & 0x1000_0000 != 0)
+    if adds, isNew { throw .invalidArgument }
+    guard let file = description.file as? Inotify else { throw .invalidArgument }
+    let inode = try resolve(at: Self.cwd, b, follow: c & 0x0200_0000 == 0).inode()
+    if c & 0x0100_0000 != 0, !inode.isDirectory { throw .notDirectory }
+    try inode.check(4, process.who)
+    let wanted = c & (FileEvents.askable.rawValue | FileWatch.excludesUnlinked | FileWatch.isOneShot)
+    return UInt32(bitPattern: try file.watch(inode, wanted: wanted, adding: adds, isNew: isNew))
+  }
+
+  func inotifyRemoveWatch() throws(Errno) -> UInt32 {
+    try inotify().unwatch(int(b))
+    return 0
+  }
 }

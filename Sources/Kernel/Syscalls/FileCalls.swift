@@ -27,6 +27,7 @@ extension Call {
     -> FileDescription
   {
     let who = process.who
+    if flags & OpenFlags.unnamed != 0, flags & OpenFlags.path == 0 { return try openUnnamed(directory, text, flags, mode, who) }
     var follow = flags & OpenFlags.noFollow == 0
     var made = false
     var place: Path
@@ -49,8 +50,24 @@ extension Call {
     if flags & OpenFlags.truncate != 0, inode.isRegular, !made, flags & OpenFlags.path == 0 {
       if access == 0 { try inode.check(2, who) }
       try inode.truncate(to: 0)
+      FileWatches.tell(inode, place.dentry, .modify)
     }
     return try FileDescription.open(place, flags: flags)
+  }
+
+  /// SPEC: open(2) O_TMPFILE: with O_EXCL the file never gets a name.
+  private func openUnnamed(
+    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, _ who: Credentials
+  ) throws(Errno) -> FileDescription {
+    guard flags & (OpenFlags.directory | OpenFlags.create) == OpenFlags.directory, flags & OpenFlags.accessMask != 0 else {
+      throw .invalidArgument
+    }
+    let place = try resolve(at: directory, text: text, follow: flags & OpenFlags.noFollow == 0)
+    guard try place.inode().isDirectory else { throw .notDirectory }
+    let umask = process.files.withLock { $0.umask }
+    let attributes = newAttributes(Mode.regular | mode & 0o7777 & ~umask, in: place)
+    let path = try Names.createUnnamed(in: place, attributes, mayGetName: flags & OpenFlags.exclusive == 0, who)
+    return try FileDescription.open(path, flags: flags)
   }
 
   private func createOrFind(
@@ -186,13 +203,13 @@ extension Call {
   func pread() throws(Errno) -> UInt32 {
     let description = try positional(false)
     var buffer = IOBuffer(b, try size(c))
-    return UInt32(result: try description.file.read(&buffer, at: long(d, e), description))
+    return UInt32(result: try description.read(&buffer, at: long(d, e)))
   }
 
   func pwrite() throws(Errno) -> UInt32 {
     let description = try positional(true)
     var buffer = IOBuffer(b, try size(c))
-    return UInt32(result: try description.file.write(&buffer, at: long(d, e), description).0)
+    return UInt32(result: try description.write(&buffer, at: long(d, e)).count)
   }
 
   func preadVector(write: Bool) throws(Errno) -> UInt32 {
@@ -201,7 +218,7 @@ extension Call {
     return try transfer(try vectors(b, c)) { buffer throws(Errno) in
       let count =
         try write
-        ? description.file.write(&buffer, at: offset, description).0 : description.file.read(&buffer, at: offset, description)
+        ? description.write(&buffer, at: offset).count : description.read(&buffer, at: offset)
       offset += UInt64(count)
       return count
     }
@@ -229,6 +246,7 @@ extension Call {
     guard let inode = description.inode, inode.isRegular else { throw .operationNotSupportedByDevice }
     try checkFileSize(inode, offset + length)
     try inode.allocate(offset..<(offset + length))
+    FileWatches.tell(description, .modify)
     return 0
   }
 
@@ -242,9 +260,10 @@ extension Call {
       case 0: base = 0
       case 1: base = Int64(current)
       case 2: base = Int64(size)
-      case 3, 4:  // SEEK_DATA, SEEK_HOLE: everything up to the end is data
-        guard offset >= 0, UInt64(offset) < size else { throw .noSuchAddressOrDevice }
-        return whence == 3 ? UInt64(offset) : size
+      case 3, 4:  // SEEK_DATA, SEEK_HOLE
+        guard offset >= 0, UInt64(offset) < size, let inode = description.inode else { throw .noSuchAddressOrDevice }
+        return try inode.isRegular
+          ? inode.next(whence == 3 ? .data : .hole, from: UInt64(offset), end: size) : whence == 3 ? UInt64(offset) : size
       default: throw .invalidArgument
       }
       let (sum, overflow) = base.addingReportingOverflow(offset)
@@ -402,6 +421,7 @@ extension Call {
       return next
     }
     if tooSmall { throw .invalidArgument }
+    FileWatches.tell(description, .access)
     try UserMemory.write(words: words, 0..<used, to: b)
     return UInt32(result: used * 4)
   }
@@ -448,6 +468,7 @@ extension Call {
     if path.mount.isReadOnly { throw .readOnlyFileSystem }
     try checkFileSize(inode, size)
     try inode.truncate(to: size)
+    FileWatches.tell(inode, path.dentry, .modify)
     return 0
   }
 
@@ -464,6 +485,7 @@ extension Call {
     guard description.isWritable, let inode = description.inode, inode.isRegular else { throw .invalidArgument }
     try checkFileSize(inode, size)
     try inode.truncate(to: size)
+    FileWatches.tell(description, .modify)
     return 0
   }
 

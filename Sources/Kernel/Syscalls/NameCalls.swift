@@ -47,10 +47,11 @@ extension Call {
   func rename(_ oldDirectory: UInt32, _ old: UInt32, _ newDirectory: UInt32, _ new: UInt32, flags: UInt32) throws(Errno)
     -> UInt32
   {
-    if flags & ~1 != 0 { throw .invalidArgument }
+    // RENAME_NOREPLACE, RENAME_EXCHANGE; RENAME_WHITEOUT only makes sense below an overlay.
+    guard flags <= 2 else { throw .invalidArgument }
     let from = try resolveParent(at: oldDirectory, old)
     let to = try resolveParent(at: newDirectory, new)
-    try Names.rename(from, to: to, noReplace: flags & 1 != 0, process.who)
+    try Names.rename(from, to: to, flags == 0 ? .replaces : flags == 1 ? .keeps : .exchanges, process.who)
     return 0
   }
 
@@ -151,6 +152,7 @@ extension Call {
       if !who.has(.keepSetID), !who.isMember(of: attributes.group) { bits &= ~Mode.setGroup }
       attributes.mode = attributes.mode & ~0o7777 | bits
     }
+    FileWatches.tell(inode, path?.dentry, .attributes)
     return 0
   }
 
@@ -183,6 +185,7 @@ extension Call {
         if attributes.mode & 0o010 != 0 { attributes.mode &= ~Mode.setGroup }
       }
     }
+    FileWatches.tell(inode, path?.dentry, .attributes)
     return 0
   }
 
@@ -206,13 +209,8 @@ extension Call {
 
   /// utimensat: nil times mean now; UTIME_NOW and UTIME_OMIT per time. SPEC: POSIX.1-2024 futimens().
   func utimens(_ directory: UInt32, _ address: UInt32, _ times: UInt32, flags: UInt32, wide: Bool) throws(Errno) -> UInt32 {
-    let inode: Inode
-    if address == 0 {
-      guard let found = try description(directory).inode else { throw .invalidArgument }
-      inode = found
-    } else {
-      inode = try resolve(at: directory, address, follow: flags & 0x100 == 0).inode()
-    }
+    let (inode, path) =
+      if address == 0 { try inodeAndPath(directory) } else { try inodeAndPath(resolve(at: directory, address, follow: flags & 0x100 == 0)) }
     var values: [Int64?] = []
     let now = Clock.realtime
     var explicit = false
@@ -233,10 +231,17 @@ extension Call {
       default: throw .invalidArgument
       }
     }
-    return try setTimes(inode, values[0], values[1], explicit: explicit)
+    return try setTimes(path, inode, values[0], values[1], explicit: explicit)
   }
 
-  func setTimes(_ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
+  private func inodeAndPath(_ number: UInt32) throws(Errno) -> (Inode, Path?) {
+    let description = try description(number)
+    guard let inode = description.inode else { throw .invalidArgument }
+    return (inode, description.path)
+  }
+  private func inodeAndPath(_ path: Path) throws(Errno) -> (Inode, Path?) { (try path.inode(), path) }
+
+  private func setTimes(_ path: Path?, _ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
     let who = process.who
     let owner = inode.attributes.withLock { $0.owner }
     if !who.owns(owner) {
@@ -247,23 +252,26 @@ extension Call {
       if let access { attributes.accessTime = access }
       if let modification { attributes.modificationTime = modification }
     }
+    if access != nil || modification != nil {
+      FileWatches.tell(inode, path?.dentry, modification == nil ? .access : access == nil ? .modify : .attributes)
+    }
     return 0
   }
 
   /// utimes below a directory, or of an open file without a path.
   func futimesat() throws(Errno) -> UInt32 {
-    if b != 0 { return try utime(of: try resolve(at: a, b).inode(), c, microseconds: true) }
-    guard let inode = try description(a).inode else { throw .invalidArgument }
-    return try utime(of: inode, c, microseconds: true)
+    let (inode, path) = if b != 0 { try inodeAndPath(resolve(at: a, b)) } else { try inodeAndPath(a) }
+    return try utime(of: inode, path, c, microseconds: true)
   }
 
   /// utime (seconds) and utimes (microseconds).
   func utime(microseconds: Bool) throws(Errno) -> UInt32 {
-    try utime(of: try resolve(at: Self.cwd, a).inode(), b, microseconds: microseconds)
+    let (inode, path) = try inodeAndPath(resolve(at: Self.cwd, a))
+    return try utime(of: inode, path, b, microseconds: microseconds)
   }
 
-  private func utime(of inode: Inode, _ b: UInt32, microseconds: Bool) throws(Errno) -> UInt32 {
-    if b == 0 { return try setTimes(inode, Clock.realtime, Clock.realtime, explicit: false) }
+  private func utime(of inode: Inode, _ path: Path?, _ b: UInt32, microseconds: Bool) throws(Errno) -> UInt32 {
+    if b == 0 { return try setTimes(path, inode, Clock.realtime, Clock.realtime, explicit: false) }
     var values: [Int64] = []
     for index in 0..<UInt32(2) {
       if microseconds {
@@ -275,7 +283,7 @@ extension Call {
         values.append(Int64(int(try UserMemory.read32(b &+ index * 4))) * 1_000_000_000)
       }
     }
-    return try setTimes(inode, values[0], values[1], explicit: true)
+    return try setTimes(path, inode, values[0], values[1], explicit: true)
   }
 
   // MARK: Mounts

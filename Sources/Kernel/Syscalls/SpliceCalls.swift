@@ -14,10 +14,10 @@ extension Call {
     var pipe: Pipe? { (description.file as? PipeEnd)?.pipe }
 
     func read(_ buffer: inout IOBuffer) throws(Errno) -> Int {
-      try description.file.read(&buffer, at: position, description)
+      try description.read(&buffer, at: position)
     }
     func write(_ buffer: inout IOBuffer) throws(Errno) -> Int {
-      try description.file.write(&buffer, at: position, description).0
+      try description.write(&buffer, at: position).count
     }
   }
 

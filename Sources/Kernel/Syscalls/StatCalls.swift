@@ -10,7 +10,7 @@ import VFS
 extension Call {
   /// `struct stat64`, 96 bytes. SPEC: Linux arch/x86 uapi asm/stat.h.
   private func storeStat64(_ inode: Inode, to address: UInt32) throws(Errno) {
-    let attributes = inode.attributes.withLock { $0 }
+    let attributes = inode.shownAttributes
     var words: [24 of UInt32] = .init(repeating: 0)
     words[0] = inode.fileSystem.deviceNumber
     words[3] = UInt32(truncatingIfNeeded: inode.number)
@@ -36,7 +36,7 @@ extension Call {
 
   /// The old `struct stat`, 64 bytes, with its 16-bit ids. Throws `overflow` for a size that does not fit.
   private func storeStat(_ inode: Inode, to address: UInt32) throws(Errno) {
-    let attributes = inode.attributes.withLock { $0 }
+    let attributes = inode.shownAttributes
     guard attributes.size <= 0x7FFF_FFFF else { throw .overflow }
     var words: [16 of UInt32] = .init(repeating: 0)
     words[0] = inode.fileSystem.deviceNumber
@@ -90,7 +90,7 @@ extension Call {
   /// statx(2): 256 bytes.
   func statx() throws(Errno) -> UInt32 {
     let inode = try target(a, b, flags: c)
-    let attributes = inode.attributes.withLock { $0 }
+    let attributes = inode.shownAttributes
     var words: [64 of UInt32] = .init(repeating: 0)
     words[0] = 0x7FF
     words[1] = 4096

@@ -275,6 +275,10 @@ public enum SyscallDispatcher {
     case .epollWait: try call.epollWait(timeout: call.milliseconds(call.d))
     case .epollPwait: try call.masked(call.e, call.f) { () throws(Errno) in try call.epollWait(timeout: call.milliseconds(call.d)) }
     case .epollPwait2: try call.epollPwait2()
+    case .inotifyInit: try call.inotifyInit(flags: 0)
+    case .inotifyInit1: try call.inotifyInit(flags: call.a)
+    case .inotifyAddWatch: try call.inotifyAddWatch()
+    case .inotifyRmWatch: try call.inotifyRemoveWatch()
     case .eventfd: try call.eventfd(flags: 0)
     case .eventfd2: try call.eventfd(flags: call.b)
     case .signalfd: try call.signalfd(flags: 0)
@@ -388,8 +392,8 @@ public enum SyscallDispatcher {
       .initModule, .deleteModule, .quotactl,
       .pivotRoot,
       .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl,
-      .inotifyInit, .inotifyAddWatch, .inotifyRmWatch, .migratePages, .unshare,
-      .movePages, .inotifyInit1, .perfEventOpen, .fanotifyInit, .fanotifyMark,
+      .migratePages, .unshare,
+      .movePages, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .rseq, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,

@@ -32,6 +32,8 @@ public enum OpenFlags {
   public static let noAccessTime: UInt32 = 0o1000000
   public static let closeOnExec: UInt32 = 0o2000000
   public static let path: UInt32 = 0o10000000
+  /// A file without a name; comes with `directory`.
+  public static let unnamed: UInt32 = 0o20000000
 }
 
 /// `poll` events. SPEC: POSIX.1-2024 <poll.h>, Linux uapi poll.h.

@@ -13,8 +13,10 @@ public final class Dentry {
     var buckets: [Dentry?] = []
     var childCount = 0
   }
-  /// Name and hash change only by rename, under the parent's lock.
-  public private(set) var name: [UInt8]
+  /// Name and hash change only by rename, while it is in no directory; the name also under this dentry's lock, for those who come
+  /// from below.
+  private var ownName: [UInt8]
+  public var name: [UInt8] { links.withLock { _ in ownName } }
   private var hash: UInt32
   private var nextInBucket: Dentry?
   let links: SpinLock<Links, DentryRank>
@@ -22,7 +24,7 @@ public final class Dentry {
   let isMountPoint = Atomic<Bool>(false)
 
   public init(name: [UInt8], parent: Dentry?, inode: Inode?) {
-    self.name = name
+    ownName = name
     hash = Self.hash(name.span, 0..<name.count)
     links = SpinLock(Links(inode: inode, parent: parent))
     inode?.addUser()
@@ -59,10 +61,10 @@ public final class Dentry {
   static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 { NameTable<Inode>.hash(bytes, range) }
 
   private func matches(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Bool {
-    guard name.count == range.count else { return false }
+    guard ownName.count == range.count else { return false }
     var offset = range.lowerBound
-    for index in name.indices {
-      if name[index] != bytes[offset] { return false }
+    for index in ownName.indices {
+      if ownName[index] != bytes[offset] { return false }
       offset += 1
     }
     return true
@@ -145,8 +147,10 @@ public final class Dentry {
   func move(to parent: Dentry, name: [UInt8]) {
     let old = self.parent
     old?.remove(self)
-    links.withLock { $0.parent = parent }
-    self.name = name
+    links.withLock {
+      $0.parent = parent
+      ownName = name
+    }
     hash = Self.hash(name.span, 0..<name.count)
     parent.insert(self)
   }

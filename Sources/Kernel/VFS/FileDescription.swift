@@ -158,6 +158,7 @@ public final class FileDescription {
       locking.unlock(.record, owner: lockOwner)
     }
     file.close(self)
+    if flags & OpenFlags.path == 0 { FileWatches.tell(self, isWritable ? .closeWritten : .closeUnwritten) }
     path?.unpin()
     inode?.removeUser()
   }
@@ -170,9 +171,9 @@ public final class FileDescription {
 
   public func read(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     guard isReadable else { throw .badFileDescriptor }
-    guard file.isSeekable else { return try file.read(&buffer, at: 0, self) }
+    guard file.isSeekable else { return try read(&buffer, at: 0) }
     return try offset.withLock { position throws(Errno) in
-      let count = try file.read(&buffer, at: position, self)
+      let count = try read(&buffer, at: position)
       position += UInt64(count)
       return count
     }
@@ -180,12 +181,26 @@ public final class FileDescription {
 
   public func write(_ buffer: inout IOBuffer) throws(Errno) -> Int {
     guard isWritable else { throw .badFileDescriptor }
-    guard file.isSeekable else { return try file.write(&buffer, at: 0, self).0 }
+    guard file.isSeekable else { return try write(&buffer, at: 0).count }
     return try offset.withLock { position throws(Errno) in
-      let (count, end) = try file.write(&buffer, at: position, self)
+      let (count, end) = try write(&buffer, at: position)
       position = end
       return count
     }
+  }
+
+  /// Reads at `offset`, for who has checked that it may be read.
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64) throws(Errno) -> Int {
+    let count = try file.read(&buffer, at: offset, self)
+    if count > 0 { FileWatches.tell(self, .access) }
+    return count
+  }
+
+  /// Writes at `offset`, for who has checked that it may be written; the count, and the offset behind it.
+  public func write(_ buffer: inout IOBuffer, at offset: UInt64) throws(Errno) -> (count: Int, end: UInt64) {
+    let (count, end) = try file.write(&buffer, at: offset, self)
+    if count > 0 { FileWatches.tell(self, .modify) }
+    return (count, end)
   }
 
   /// Where the next read or write begins.

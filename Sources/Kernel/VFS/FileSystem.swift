@@ -77,6 +77,12 @@ public protocol FileSystem: AnyObject {
   func rename(
     _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
     replacing replaced: Inode?) throws(Errno)
+  /// Lets two names change places.
+  func exchange(
+    _ inode: Inode, _ name: [UInt8], in directory: Inode, with other: Inode, _ otherName: [UInt8], in otherDirectory: Inode
+  ) throws(Errno)
+  /// Makes a regular file that has no name yet, near `directory`.
+  func createUnnamed(in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode
   /// Lists from `position` on until `visit` answers false. Positions are stable while others change the directory.
   func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno)
   /// Where its files' pages are; nil when it makes them itself.
@@ -124,6 +130,10 @@ extension FileSystem {
     _ inode: Inode, from name: [UInt8], in directory: Inode, to newName: [UInt8], in newDirectory: Inode,
     replacing replaced: Inode?
   ) throws(Errno) { throw .notPermitted }
+  public func exchange(
+    _ inode: Inode, _ name: [UInt8], in directory: Inode, with other: Inode, _ otherName: [UInt8], in otherDirectory: Inode
+  ) throws(Errno) { throw .invalidArgument }
+  public func createUnnamed(in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode { throw .notSupportedOnSocket }
   public var device: (any BlockDevice)? { nil }
   public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
     throw .invalidArgument

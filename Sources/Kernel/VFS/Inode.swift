@@ -55,6 +55,8 @@ public final class Inode {
   var lockTable: FileLocking?
   /// Names, open files and mappings that use it. At 0 without links it is deleted.
   let users = Atomic<Int32>(0)
+  /// It never had a name and may get one (O_TMPFILE).
+  let mayGetName = Atomic<Bool>(false)
   /// Mappings of it, and those through which processes may write to it.
   public let mappings = Atomic<Int32>(0)
   public let writableMappings = Atomic<Int32>(0)
@@ -64,6 +66,9 @@ public final class Inode {
   /// Times that the file system's record does not have yet.
   private let timesChanged = Atomic<Bool>(false)
   var nextInTable: Inode?
+  /// Those who want to know what happens to it; under the lock of `FileWatches`.
+  var watches: [FileWatch] = []
+  let isWatched = Atomic<Bool>(false)
 
   public init(_ fileSystem: any FileSystem, number: UInt64, attributes: Attributes, payload: AnyObject? = nil) {
     self.fileSystem = fileSystem
@@ -86,13 +91,25 @@ public final class Inode {
   public var isLink: Bool { type == Mode.link }
   public var size: UInt64 { attributes.withLock { $0.size } }
 
+  /// The attributes as `stat` tells them. What a file in memory takes is known from its pages.
+  public var shownAttributes: Attributes {
+    var shown = attributes.withLock { $0 }
+    if isRegular, fileSystem.livesInMemory { shown.blocks = UInt64(pages.withLock { $0.count }) * UInt64(pageSize / 512) }
+    return shown
+  }
+
   public func addUser() { users.wrappingAdd(1, ordering: .relaxed) }
 
   /// Ends a use; the last one of a file without links deletes it.
   public func removeUser() {
     let left = users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue
     if left > 1 || attributes.withLock({ $0.links }) != 0 { return }
-    if left == 0 { fileSystem.evict(self) } else if WriteBack.unlist(self) { removeUser() }  // nothing of a deleted file is written
+    if left == 0 {
+      FileWatches.end(self, .deleteSelf)
+      fileSystem.evict(self)
+    } else if WriteBack.unlist(self) {
+      removeUser()
+    }  // nothing of a deleted file is written
   }
 
   /// Throws `permissionDenied` unless `wanted` (4 read, 2 write, 1 execute) is allowed.

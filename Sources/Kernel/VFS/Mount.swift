@@ -133,6 +133,7 @@ public enum Mounts {
     _ = removed
     if !all().contains(where: { $0.fileSystem === mount.fileSystem }) {
       try WriteBack.run(mount.fileSystem)
+      FileWatches.unmounted(mount.fileSystem)
       try mount.fileSystem.unmount()
     }
   }

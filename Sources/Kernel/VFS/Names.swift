@@ -37,6 +37,7 @@ public enum Names {
       return dentry
     }
     directory.touch(modification: true)
+    FileWatches.tell(directory, .create, name: place.name, of: dentry.inode)
     return Path(mount: parent.mount, dentry: dentry)
   }
 
@@ -54,7 +55,7 @@ public enum Names {
     if place.name.isEmpty { throw wantsDirectory ? .resourceBusy : .isDirectory }
     let parent = place.parent
     let directory = try parent.inode()
-    let dentry = try directory.mutex.withLock { _ throws(Errno) in
+    let (dentry, inode) = try directory.mutex.withLock { _ throws(Errno) in
       let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
       guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
       _ = try writable(parent, who)
@@ -69,12 +70,32 @@ public enum Names {
       }
       try directory.fileSystem.unlink(place.name, inode, in: directory)
       inode.touch(modification: false)
+      if !wantsDirectory { FileWatches.tell(inode, .attributes) }
       parent.dentry.remove(dentry)
       dentry.set(inode: nil)
-      return dentry
+      return (dentry, inode)
     }
     if wantsDirectory { dentry.forgetChildren() }
     directory.touch(modification: true)
+    FileWatches.tell(directory, .delete, name: place.name, of: inode)
+  }
+
+  /// Makes a file without a name on `directory`'s file system. SPEC: open(2) O_TMPFILE.
+  public static func createUnnamed(
+    in parent: Path, _ attributes: Attributes, mayGetName: Bool, _ who: Credentials
+  ) throws(Errno) -> Path {
+    let directory = try writable(parent, who)
+    let inode = try directory.fileSystem.createUnnamed(in: directory, attributes)
+    inode.mayGetName.store(mayGetName, ordering: .releasing)
+    var name: [UInt8] = []
+    var number = inode.number
+    repeat {
+      name.append(48 + UInt8(truncatingIfNeeded: number % 10))
+      number /= 10
+    } while number > 0
+    name.append(35)
+    // In no directory: nobody finds it.
+    return Path(mount: parent.mount, dentry: Dentry(name: name.reversed(), parent: parent.dentry, inode: inode))
   }
 
   public static func link(_ source: Path, to place: ParentAndName, _ who: Credentials) throws(Errno) {
@@ -84,14 +105,20 @@ public enum Names {
     if source.mount !== place.parent.mount { throw .improperLink }
     _ = try create(place, who) { directory throws(Errno) in
       // Its last name is gone: what is left of it ends with its users.
-      if inode.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
+      let isNew = inode.mayGetName.load(ordering: .acquiring)
+      if !isNew, inode.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       try inode.fileSystem.link(inode, place.name, in: directory)
+      if isNew { inode.mayGetName.store(false, ordering: .releasing) }
+      FileWatches.tell(inode, .attributes)
       return inode
     }
   }
 
-  /// SPEC: POSIX.1-2024 rename(); `noReplace` is RENAME_NOREPLACE.
-  public static func rename(_ from: ParentAndName, to: ParentAndName, noReplace: Bool, _ who: Credentials) throws(Errno) {
+  /// What becomes of what has the new name: it goes, it keeps it, or it gets the old one.
+  public enum Renaming { case replaces, keeps, exchanges }
+
+  /// SPEC: POSIX.1-2024 rename(); renameat2(2).
+  public static func rename(_ from: ParentAndName, to: ParentAndName, _ how: Renaming = .replaces, _ who: Credentials) throws(Errno) {
     for name in [from.name, to.name] where name.isEmpty || name == [46] || name == [46, 46] { throw .resourceBusy }
     if from.parent.mount !== to.parent.mount { throw .improperLink }
     try renameLock.value.withLock { _ throws(Errno) in
@@ -101,8 +128,13 @@ public enum Names {
         let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
         guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
         let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
-        if noReplace, target.inode != nil { throw .fileExists }
-        if !inode.isDirectory, from.wantsDirectory || to.wantsDirectory { throw .notDirectory }
+        if how == .keeps, target.inode != nil { throw .fileExists }
+        if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
+        if how == .exchanges {
+          guard let other = target.inode else { throw .noSuchFileOrDirectory }
+          if !other.isDirectory, to.wantsDirectory { throw .notDirectory }
+          if other.isDirectory { try checkNotInside(from.parent.dentry, target) }
+        }
         if target === moved || target.inode === inode { return }
         if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
           throw .resourceBusy
@@ -110,7 +142,11 @@ public enum Names {
         try checkSticky(oldDirectory, inode, who)
         if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
         if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
-        try renameLocked(from, to, moved, target, oldDirectory, newDirectory)
+        if how == .exchanges {
+          try exchangeLocked(from, to, moved, target, oldDirectory, newDirectory)
+        } else {
+          try renameLocked(from, to, moved, target, oldDirectory, newDirectory)
+        }
       }
     }
   }
@@ -135,7 +171,9 @@ public enum Names {
     _ newDirectory: Inode
   ) throws(Errno) {
     guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
-    let replaced = target.inode
+    // It goes after all has been told.
+    let replaced = target.useInode()
+    defer { replaced?.removeUser() }
     if let replaced {
       if inode.isDirectory {
         guard replaced.isDirectory else { throw .notDirectory }
@@ -153,5 +191,31 @@ public enum Names {
     oldDirectory.touch(modification: true)
     newDirectory.touch(modification: true)
     inode.touch()
+    tell(inode, from.name, oldDirectory, to.name, newDirectory, replacing: replaced)
+  }
+
+  private static func exchangeLocked(
+    _ from: ParentAndName, _ to: ParentAndName, _ moved: Dentry, _ target: Dentry, _ oldDirectory: Inode,
+    _ newDirectory: Inode
+  ) throws(Errno) {
+    guard let inode = moved.inode, let other = target.inode else { throw .noSuchFileOrDirectory }
+    try inode.fileSystem.exchange(inode, from.name, in: oldDirectory, with: other, to.name, in: newDirectory)
+    moved.move(to: to.parent.dentry, name: to.name)
+    target.move(to: from.parent.dentry, name: from.name)
+    for changed in [oldDirectory, newDirectory] { changed.touch(modification: true) }
+    for changed in [inode, other] { try changed.update { _ in } }
+    tell(inode, from.name, oldDirectory, to.name, newDirectory)
+    tell(other, to.name, newDirectory, from.name, oldDirectory)
+  }
+
+  private static func tell(
+    _ inode: Inode, _ name: [UInt8], _ directory: Inode, _ newName: [UInt8], _ newDirectory: Inode, replacing replaced: Inode? = nil
+  ) {
+    if FileWatches.hasNone { return }
+    let cookie = FileWatches.cookie()
+    FileWatches.tell(directory, .movedFrom, name: name, of: inode, cookie: cookie)
+    FileWatches.tell(newDirectory, .movedTo, name: newName, of: inode, cookie: cookie)
+    if let replaced, !replaced.isDirectory { FileWatches.tell(replaced, .attributes) }
+    FileWatches.tell(inode, .moveSelf)
   }
 }

@@ -119,7 +119,9 @@ extension FileDescription {
     case Mode.link: throw .tooManySymbolicLinkLevels
     default: throw .noSuchAddressOrDevice
     }
-    return FileDescription(file, path: path, inode: inode, flags: kept)
+    let description = FileDescription(file, path: path, inode: inode, flags: kept)
+    FileWatches.tell(description, .open)
+    return description
   }
 }
 

@@ -1,0 +1,225 @@
+// Files: names that change places, files without names, holes.
+#include "test.h"
+#include <dirent.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+
+#ifndef RENAME_EXCHANGE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#endif
+
+static int rename2(const char *from, const char *to, unsigned flags) {
+  return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+static ino_t number(const char *path) {
+  struct stat status;
+  OK(lstat(path, &status));
+  return status.st_ino;
+}
+static int links(const char *path) {
+  struct stat status;
+  OK(lstat(path, &status));
+  return status.st_nlink;
+}
+static void make(const char *path, const char *content) {
+  int fd = OK(open(path, O_CREAT | O_WRONLY | O_TRUNC, 0644));
+  EQUAL(write(fd, content, strlen(content)), (int)strlen(content));
+  OK(close(fd));
+}
+static int has(const char *path, const char *content) {
+  char text[64] = "";
+  int fd = OK(open(path, O_RDONLY));
+  OK(read(fd, text, sizeof text - 1));
+  OK(close(fd));
+  return !strcmp(text, content);
+}
+
+// In a file system in memory; the case's own directory is there, too, where /tmp is one.
+static void in_memory(void) {
+  OK(mkdir("memory", 0755));
+  OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
+  OK(chdir("memory"));
+}
+static void out_of_memory(void) {
+  OK(chdir(".."));
+  OK(umount("memory"));
+}
+
+static void exchange(void) {
+  OK(mkdir("d", 0755));
+  OK(mkdir("d/sub", 0755));
+  OK(mkdir("e", 0755));
+  make("a", "a");
+  make("d/b", "b");
+  ino_t a = number("a"), b = number("d/b"), sub = number("d/sub");
+  OK(rename2("a", "d/b", RENAME_EXCHANGE));
+  EQUAL(number("a"), b);
+  EQUAL(number("d/b"), a);
+  CHECK(has("a", "b") && has("d/b", "a"));
+  // A directory for a file: the counts go along, and `..`.
+  EQUAL(links("d"), 3);
+  EQUAL(links("e"), 2);
+  make("e/f", "f");
+  OK(rename2("d/sub", "e/f", RENAME_EXCHANGE));
+  EQUAL(links("d"), 2);
+  EQUAL(links("e"), 3);
+  EQUAL(number("e/f"), sub);
+  EQUAL(number("e/f/.."), number("e"));
+  CHECK(has("d/sub", "f"));
+  // Two directories.
+  OK(mkdir("d/g", 0755));
+  make("d/g/x", "x");
+  OK(rename2("d/g", "e/f", RENAME_EXCHANGE));
+  EQUAL(number("d/g"), sub);
+  EQUAL(number("d/g/.."), number("d"));
+  CHECK(has("e/f/x", "x"));
+  EQUAL(number("e/f/.."), number("e"));
+  // In one directory, with itself, and through links.
+  make("d/h", "h");
+  OK(rename2("d/h", "d/b", RENAME_EXCHANGE));
+  CHECK(has("d/h", "a") && has("d/b", "h"));
+  OK(rename2("d/h", "d/h", RENAME_EXCHANGE));
+  OK(symlink("d/h", "link"));
+  OK(rename2("link", "a", RENAME_EXCHANGE));
+  CHECK(has("link", "b") && has("a", "a"));
+  FAILS(rename2("a", "none", RENAME_EXCHANGE), ENOENT);
+  FAILS(rename2("none", "a", RENAME_EXCHANGE), ENOENT);
+  FAILS(rename2("d", "d/g", RENAME_EXCHANGE), EINVAL);
+  FAILS(rename2("d/g", "d", RENAME_EXCHANGE), EINVAL);
+  FAILS(rename2("a", "link", RENAME_EXCHANGE | RENAME_NOREPLACE), EINVAL);
+  FAILS(rename2("a", "link", 8), EINVAL);
+  FAILS(rename2("link/", "d", RENAME_EXCHANGE), ENOTDIR);
+  FAILS(rename2("d", "link/", RENAME_EXCHANGE), ENOTDIR);
+  FAILS(rename2("a", "link", RENAME_NOREPLACE), EEXIST);
+  OK(rename2("a", "new", RENAME_NOREPLACE));
+  OK(chmod("d", 01777));
+  OK(chmod("e", 01777));
+  make("d/mine", "mine");
+  OK(chown("d/mine", 1000, 1000));
+  pid_t child = CHILD({
+    OK(setuid(1000));
+    FAILS(rename2("d/mine", "d/h", RENAME_EXCHANGE), EPERM);
+    FAILS(rename2("d/h", "d/mine", RENAME_EXCHANGE), EPERM);
+  });
+  EQUAL(reap(child), 0);
+}
+
+CASE(names_change_places) { exchange(); }
+CASE(names_change_places_in_memory) {
+  in_memory();
+  exchange();
+  out_of_memory();
+}
+
+static int entries(const char *path) {
+  int count = 0;
+  DIR *directory = opendir(path);
+  CHECK(directory);
+  while (readdir(directory)) count++;
+  closedir(directory);
+  return count - 2;
+}
+
+#ifndef O_TMPFILE
+#define O_TMPFILE 020200000
+#endif
+
+static void unnamed(void) {
+  OK(mkdir("t", 0777));
+  struct statfs before, after;
+  OK(statfs("t", &before));
+  umask(022);
+  int fd = OK(open("t", O_TMPFILE | O_RDWR, 0666));
+  struct stat status;
+  OK(fstat(fd, &status));
+  EQUAL(status.st_nlink, 0);
+  EQUAL(status.st_mode, S_IFREG | 0644);
+  EQUAL(write(fd, "text", 4), 4);
+  EQUAL(entries("t"), 0);
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  OK(linkat(AT_FDCWD, path, AT_FDCWD, "t/named", AT_SYMLINK_FOLLOW));
+  CHECK(has("t/named", "text"));
+  EQUAL(links("t/named"), 1);
+  EQUAL(number("t/named"), status.st_ino);
+  OK(link("t/named", "t/again"));
+  OK(unlink("t/named"));
+  OK(unlink("t/again"));
+  // Once it had a name, it gets none after the last.
+  CHECK(linkat(AT_FDCWD, path, AT_FDCWD, "t/named", AT_SYMLINK_FOLLOW) < 0);
+  OK(close(fd));
+  fd = OK(open("t", O_TMPFILE | O_RDWR | O_EXCL, 0600));
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  FAILS(linkat(AT_FDCWD, path, AT_FDCWD, "t/named", AT_SYMLINK_FOLLOW), ENOENT);
+  static char block[65536];
+  EQUAL(write(fd, block, sizeof block), (int)sizeof block);
+  OK(close(fd));
+  EQUAL(entries("t"), 0);
+  FAILS(open("t", O_TMPFILE | O_RDONLY, 0600), EINVAL);
+  FAILS(open("t", O_TMPFILE | O_RDWR | O_CREAT, 0600), EINVAL);
+  FAILS(open("t", (O_TMPFILE & ~O_DIRECTORY) | O_RDWR, 0600), EINVAL);
+  FAILS(open("none", O_TMPFILE | O_RDWR, 0600), ENOENT);
+  make("file", "");
+  FAILS(open("file", O_TMPFILE | O_RDWR, 0600), ENOTDIR);
+  OK(unlink("file"));
+  OK(chmod("t", 0755));
+  pid_t child = CHILD({
+    OK(setuid(1000));
+    FAILS(open("t", O_TMPFILE | O_RDWR, 0600), EACCES);
+  });
+  EQUAL(reap(child), 0);
+  sync();
+  OK(statfs("t", &after));
+  EQUAL(after.f_ffree, before.f_ffree);
+  EQUAL(after.f_bfree, before.f_bfree);
+}
+
+CASE(files_without_a_name) { unnamed(); }
+CASE(files_without_a_name_in_memory) {
+  in_memory();
+  unnamed();
+  out_of_memory();
+}
+
+static void holes(void) {
+  static char block[8192];
+  memset(block, 'x', sizeof block);
+  int fd = OK(open("sparse", O_CREAT | O_RDWR, 0644));
+  FAILS(lseek(fd, 0, SEEK_DATA), ENXIO);
+  FAILS(lseek(fd, 0, SEEK_HOLE), ENXIO);
+  EQUAL(pwrite(fd, block, 8192, 40960), 8192);
+  EQUAL(pwrite(fd, block, 4096, 81920), 4096);
+  OK(ftruncate(fd, 122880));
+  // Before and after it is on a disk.
+  for (int round = 0; round < 2; round++) {
+    EQUAL(lseek(fd, 0, SEEK_DATA), 40960);
+    EQUAL(lseek(fd, 100, SEEK_HOLE), 100);
+    EQUAL(lseek(fd, 40960, SEEK_DATA), 40960);
+    EQUAL(lseek(fd, 41000, SEEK_DATA), 41000);
+    EQUAL(lseek(fd, 41000, SEEK_HOLE), 49152);
+    EQUAL(lseek(fd, 49152, SEEK_DATA), 81920);
+    EQUAL(lseek(fd, 81920, SEEK_HOLE), 86016);
+    FAILS(lseek(fd, 86016, SEEK_DATA), ENXIO);
+    EQUAL(lseek(fd, 86016, SEEK_HOLE), 86016);
+    FAILS(lseek(fd, 122880, SEEK_HOLE), ENXIO);
+    FAILS(lseek(fd, -1, SEEK_DATA), ENXIO);
+    struct stat status;
+    OK(fstat(fd, &status));
+    CHECK(status.st_blocks >= 24 && status.st_blocks <= 48);
+    OK(fsync(fd));
+  }
+  OK(ftruncate(fd, 43000));
+  EQUAL(lseek(fd, 40960, SEEK_HOLE), 43000);
+  OK(close(fd));
+  OK(unlink("sparse"));
+}
+
+CASE(holes_in_memory) {
+  in_memory();
+  holes();
+  out_of_memory();
+}
+
+CASE(holes_on_disk) { holes(); }
