@@ -85,7 +85,7 @@ private struct Boot {
 
   func run(_ results: Results) async throws {
     try await Builder.build(.kernel, kind.configuration)
-    let image = try makeImage()
+    let image = try await makeImage()
     let prefix = "guest-" + name
     let log = try Paths.scratch(prefix + ".log")
     let output = try Paths.scratch(prefix + ".tap")
@@ -122,6 +122,15 @@ private struct Boot {
         }
       }
     }
+    if cases.contains(where: { $0.name == "c/xattr/with_the_host" }) {
+      await results.check("\(title): extended attributes of the guest are read here") {
+        for (name, value) in ["inside": "in-the-inode", "beside": String(repeating: "b", count: 200), "kept": "for the host"] {
+          let found = try await Shell.capture(
+            ["debugfs", "-R", "ea_get -V /tests/lib.sh user.\(name)", image.path], what: "debugfs reads no attribute")
+          guard found.contains(value) else { throw ToolError("user.\(name) is not \(value)", why: found, hint: "debugfs \(image.path)") }
+        }
+      }
+    }
     await results.check("\(title): the disk is clean for e2fsck") {
       try await Shell.capture(["e2fsck", "-fn", image.path], what: "e2fsck finds errors")
     }
@@ -129,7 +138,7 @@ private struct Boot {
 
   private static let pattern = (0..<10_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
 
-  private func makeImage() throws -> URL {
+  private func makeImage() async throws -> URL {
     var extra = RootTree()
     extra.add(RootEntry(path: "/tests/caserunner", kind: .file(Paths.program("caserunner")), mode: 0o755))
     extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(GuestTests.folder.appendingPathComponent("lib.sh")), mode: 0o644))
@@ -142,7 +151,13 @@ private struct Boot {
         RootEntry(path: "/tests/\(item.name).sh", kind: .file(GuestTests.folder.appendingPathComponent(item.name + ".sh")), mode: 0o755))
     }
     for (name, url) in programs { extra.add(RootEntry(path: "/tests/c/\(name)", kind: .file(url), mode: 0o755)) }
-    return try RootImage.make(extra: extra, name: "guest-\(name).ext2")
+    let image = try RootImage.make(extra: extra, name: "guest-\(name).ext2")
+    // One that fits into its inode, and one that needs a block.
+    for attribute in ["inside in-the-inode", "beside \(String(repeating: "b", count: 200))"] {
+      try await Shell.capture(
+        ["debugfs", "-w", "-R", "ea_set /tests/lib.sh user.\(attribute)", image.path], what: "debugfs sets no attribute")
+    }
+    return image
   }
 
   /// A short plan, silence, a panic or a timeout fail every case that did not report.

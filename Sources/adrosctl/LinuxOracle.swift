@@ -9,8 +9,11 @@ enum LinuxOracle {
   private static let excluded = ["c/fuzz/"]
   /// Where this Linux is not what we follow, and why.
   private static let differences = [
-    "c/splice/splice_loses_nothing": "until 6.5 a full Unix socket takes what is spliced to it, without a limit"
+    "c/splice/splice_loses_nothing": "until 6.5 a full Unix socket takes what is spliced to it, without a limit",
+    "c/xattr/of_users": noUserAttributes, "c/xattr/of_users_in_memory": noUserAttributes, "c/xattr/room": noUserAttributes,
+    "c/xattr/at_once": noUserAttributes, "c/xattr/with_the_host": noUserAttributes,
   ]
+  private static let noUserAttributes = "until 6.6 users have no extended attributes in tmpfs"
 
   /// Runs the cases that `results` selects; a whole run is recorded.
   static func run(_ results: Results, timeout: Double) async throws {

@@ -63,6 +63,7 @@ public struct Ext2Image {
     parameters.s_rev_level = 1
     parameters.s_inodes_count = max(1024, inodes * 2)
     parameters.s_inode_size = 256
+    parameters.s_feature_compat = UInt32(EXT2_FEATURE_COMPAT_EXT_ATTR)
     parameters.s_feature_incompat = UInt32(EXT2_FEATURE_INCOMPAT_FILETYPE)
     parameters.s_feature_ro_compat = UInt32(EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE)
     var handle: ext2_filsys?

@@ -29,6 +29,8 @@ public final class Ext2FS: FileSystem {
   let table = InodeTable()
   /// Allocation state: one descriptor a group.
   let groups: Mutex<[Ext2Group], FileSystemRank>
+  /// Held while blocks of extended attributes are read or changed.
+  let attributeLock = Mutex<Void, Ext2AttributesRank>(())
   let retired = SpinLock<Ext2Retired, Ext2RetiredRank>(Ext2Retired())
   private var rootInode: Inode?
 
@@ -184,7 +186,7 @@ public final class Ext2FS: FileSystem {
   // MARK: Inodes
 
   /// The block and byte offset of an inode's record.
-  private func location(_ number: UInt32) throws(Errno) -> (block: UInt32, offset: Int) {
+  func location(_ number: UInt32) throws(Errno) -> (block: UInt32, offset: Int) {
     guard number >= 1, number <= superblock.inodeCount else { throw .ioError }
     let group = (number - 1) / superblock.inodesPerGroup
     let index = (number - 1) % superblock.inodesPerGroup
@@ -259,18 +261,22 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     inode.dropPages()
     do throws(Errno) {
-      let blocks = try takeBlocks(of: inode, from: 0)
+      var blocks = try takeBlocks(of: inode, from: 0)
       let number = UInt32(truncatingIfNeeded: inode.number)
       let (block, offset) = try location(number)
       let now = seconds(Clock.realtime)
-      try changeBlock(block) { bytes in
+      let attributeBlock = try changeBlock(block) { bytes in
         var record = Ext2InodeRecord(bytes.span, at: offset)
+        let attributeBlock = record.fileACL
+        record.fileACL = 0
         record.links = 0
         record.deletionTime = now
         record.sectors = 0
         record.size = 0
         record.encode(into: &bytes, at: offset)
+        return attributeBlock
       }
+      blocks += try dropAttributes(attributeBlock)
       retire(blocks)
       table.remove(inode)
       retire(inode: number, isDirectory: inode.isDirectory)

@@ -165,9 +165,57 @@ public final class TmpFS: FileSystem {
 
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {}
 
+  /// What one file's extended attributes may take, in bytes.
+  private static var attributeLimit: Int { 128 << 10 }
+
+  public func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8] {
+    guard let value = inode.extendedAttributes[name] else { throw .noData }
+    return value
+  }
+
+  public func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName] { inode.extendedAttributes.all.map { $0.name } }
+
+  public func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno) {
+    var list = inode.extendedAttributes
+    try list.set(name, to: value, change)
+    if list.size > Self.attributeLimit { throw .noSpace }
+    let growth = Self.pages(list) - Self.pages(inode.extendedAttributes)
+    if growth > 0 {
+      try PageCache.admit()
+      try pages.take(growth)
+    } else {
+      pages.give(-growth)
+    }
+    inode.extendedAttributes = list
+  }
+
+  /// The pages that attributes count as.
+  private static func pages(_ list: AttributeList) -> Int { (list.size + pageSize - 1) / pageSize }
+
   public func evict(_ inode: Inode) {
     inode.dropPages()
+    pages.give(Self.pages(inode.extendedAttributes))
     files.give(1)
+  }
+
+  /// Gives all files back. Directories refer to each other, and each goes without the others: a deep tree must not recurse.
+  public func unmount() throws(Errno) {
+    guard let root = rootInode else { return }
+    rootInode = nil
+    var directories = [root]
+    while let inode = directories.popLast() {
+      guard let directory = inode.payload as? Directory else { continue }
+      let entries = inode.mutex.withLock { _ in
+        let entries = directory.entries
+        directory.entries = NameTable(first: 3)
+        return entries
+      }
+      entries.forEach(from: 0) { _, child, _ in
+        if child.isDirectory { directories.append(child) }
+        child.removeUser()
+        return true
+      }
+    }
   }
 
   public func statistics() -> FileSystemStatistics {

@@ -234,12 +234,12 @@ extension Call {
     return try setTimes(path, inode, values[0], values[1], explicit: explicit)
   }
 
-  private func inodeAndPath(_ number: UInt32) throws(Errno) -> (Inode, Path?) {
+  func inodeAndPath(_ number: UInt32) throws(Errno) -> (Inode, Path?) {
     let description = try description(number)
     guard let inode = description.inode else { throw .invalidArgument }
     return (inode, description.path)
   }
-  private func inodeAndPath(_ path: Path) throws(Errno) -> (Inode, Path?) { (try path.inode(), path) }
+  func inodeAndPath(_ path: Path) throws(Errno) -> (Inode, Path?) { (try path.inode(), path) }
 
   private func setTimes(_ path: Path?, _ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
     let who = process.who
@@ -307,7 +307,6 @@ extension Call {
     }
     if flags & MountFlags.bind != 0 {
       let from = try resolve(at: Self.cwd, text: source, follow: true)
-      from.pin()
       try Mounts.add(Mount(from.mount.fileSystem, root: from.dentry, source: source, flags: flags & 15), at: target)
       return 0
     }

@@ -143,8 +143,6 @@ extension Call {
 
   /// No file system here stores extended attributes, and says so as Linux's do that have none; a file has the empty list
   /// of them. SPEC: getxattr(2), listxattr(2).
-  func extendedAttribute(of inode: Inode?) throws(Errno) -> UInt32 { throw .notSupportedOnSocket }
-  func extendedAttributes(of inode: Inode?) throws(Errno) -> UInt32 { 0 }
 
   func statfs(wide: Bool) throws(Errno) -> UInt32 {
     if wide, b != 84 { throw .invalidArgument }

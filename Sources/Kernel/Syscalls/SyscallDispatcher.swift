@@ -374,13 +374,18 @@ public enum SyscallDispatcher {
     case .getcpu: try call.getcpu()
     case .fadvise64, .fadvise6464: try call.fadvise()
     case .personality: try call.personality()
-    case .setxattr, .getxattr, .removexattr: try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a).inode())
-    case .lsetxattr, .lgetxattr, .lremovexattr:
-      try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
-    case .fsetxattr, .fgetxattr, .fremovexattr: try call.extendedAttribute(of: call.description(call.a).inode)
-    case .listxattr: try call.extendedAttributes(of: call.resolve(at: Call.cwd, call.a).inode())
-    case .llistxattr: try call.extendedAttributes(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
-    case .flistxattr: try call.extendedAttributes(of: call.description(call.a).inode)
+    case .setxattr: try call.setExtendedAttribute(call.inodeAndPath(call.resolve(at: Call.cwd, call.a)))
+    case .lsetxattr: try call.setExtendedAttribute(call.inodeAndPath(call.resolve(at: Call.cwd, call.a, follow: false)))
+    case .fsetxattr: try call.setExtendedAttribute(call.attributesInode(call.a))
+    case .removexattr: try call.removeExtendedAttribute(call.inodeAndPath(call.resolve(at: Call.cwd, call.a)))
+    case .lremovexattr: try call.removeExtendedAttribute(call.inodeAndPath(call.resolve(at: Call.cwd, call.a, follow: false)))
+    case .fremovexattr: try call.removeExtendedAttribute(call.attributesInode(call.a))
+    case .getxattr: try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a).inode())
+    case .lgetxattr: try call.extendedAttribute(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
+    case .fgetxattr: try call.extendedAttribute(of: call.attributesInode(call.a).inode)
+    case .listxattr: try call.extendedAttributeNames(of: call.resolve(at: Call.cwd, call.a).inode())
+    case .llistxattr: try call.extendedAttributeNames(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
+    case .flistxattr: try call.extendedAttributeNames(of: call.attributesInode(call.a).inode)
     // Obsolete, left out.
     case .break, .oldstat, .oldfstat, .stty, .gtty, .ftime, .prof, .lock, .mpx, .ulimit, .oldolduname, .ustat,
       .sgetmask, .ssetmask, .oldlstat, .uselib, .readdir, .profil, .olduname, .idle, .vm86old, .modifyLdt,

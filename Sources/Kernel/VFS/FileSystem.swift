@@ -97,6 +97,11 @@ public protocol FileSystem: AnyObject {
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
   func attributesChanged(_ inode: Inode) throws(Errno)
+  /// Extended attributes; these come with the inode's mutex held. Throws `noData`, `notSupportedOnSocket`.
+  func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8]
+  func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName]
+  /// Sets an attribute or removes it. Throws `fileExists` and `noData` as `change` says, `noSpace`.
+  func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno)
   /// Deletes a file that has neither links nor users.
   func evict(_ inode: Inode)
   /// Writes metadata out; with `wait` it is on the device when this returns.
@@ -142,6 +147,11 @@ extension FileSystem {
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func attributesChanged(_ inode: Inode) throws(Errno) {}
+  public func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8] { throw .notSupportedOnSocket }
+  public func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName] { [] }
+  public func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno) {
+    throw .notSupportedOnSocket
+  }
   public func evict(_ inode: Inode) {}
   public func sync() throws(Errno) {}
   public func sync(_ inode: Inode) throws(Errno) { try sync() }

@@ -66,6 +66,8 @@ public final class Inode {
   /// Times that the file system's record does not have yet.
   private let timesChanged = Atomic<Bool>(false)
   var nextInTable: Inode?
+  /// The extended attributes of a file in memory, under its mutex.
+  public var extendedAttributes = AttributeList()
   /// Those who want to know what happens to it; under the lock of `FileWatches`.
   var watches: [FileWatch] = []
   let isWatched = Atomic<Bool>(false)

@@ -36,17 +36,16 @@ static int has(const char *path, const char *content) {
   return !strcmp(text, content);
 }
 
-// In a file system in memory; the case's own directory is there, too, where /tmp is one.
+// Works in a file system in memory of its own, which goes with this process.
 static void in_memory(void) {
   OK(mkdir("memory", 0755));
   OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
-  OK(chdir("memory"));
+  int fd = OK(open("memory", O_RDONLY | O_DIRECTORY));
+  OK(umount2("memory", MNT_DETACH));
+  OK(rmdir("memory"));
+  OK(fchdir(fd));
+  OK(close(fd));
 }
-static void out_of_memory(void) {
-  OK(chdir(".."));
-  OK(umount("memory"));
-}
-
 static void exchange(void) {
   OK(mkdir("d", 0755));
   OK(mkdir("d/sub", 0755));
@@ -106,11 +105,14 @@ static void exchange(void) {
   EQUAL(reap(child), 0);
 }
 
-CASE(names_change_places) { exchange(); }
+CASE(names_change_places) {
+  on_disk();
+  exchange();
+  off_disk();
+}
 CASE(names_change_places_in_memory) {
   in_memory();
   exchange();
-  out_of_memory();
 }
 
 static int entries(const char *path) {
@@ -176,11 +178,14 @@ static void unnamed(void) {
   EQUAL(after.f_bfree, before.f_bfree);
 }
 
-CASE(files_without_a_name) { unnamed(); }
+CASE(files_without_a_name) {
+  on_disk();
+  unnamed();
+  off_disk();
+}
 CASE(files_without_a_name_in_memory) {
   in_memory();
   unnamed();
-  out_of_memory();
 }
 
 static void holes(void) {
@@ -219,7 +224,76 @@ static void holes(void) {
 CASE(holes_in_memory) {
   in_memory();
   holes();
-  out_of_memory();
 }
 
-CASE(holes_on_disk) { holes(); }
+CASE(holes_on_disk) {
+  on_disk();
+  holes();
+  off_disk();
+}
+
+static int deep(const char *top, int depth) {
+  char path[8192];
+  strcpy(path, top);
+  for (int i = 0; i < depth; i++) {
+    strcat(path, "/d");
+    if (mkdir(path, 0755)) return i;
+  }
+  return depth;
+}
+
+// What was in a file system in memory goes with it: the runner would see it otherwise.
+CASE(memory_comes_back) {
+  static char block[1 << 20];
+  OK(mkdir("m", 0755));
+  for (int i = 0; i < 20; i++) {
+    OK(mount("none", "m", "tmpfs", 0, ""));
+    OK(mkdir("m/sub", 0755));
+    OK(symlink("nowhere", "m/sub/link"));
+    EQUAL(deep("m/sub", 1000), 1000);
+    int fd = OK(open("m/sub/file", O_CREAT | O_RDWR, 0644));
+    EQUAL(write(fd, block, sizeof block), (int)sizeof block);
+    FAILS(umount("m"), EBUSY);
+    OK(close(fd));
+    OK(umount("m"));
+  }
+}
+
+// A detached file system works for those who have it, until the last of them.
+CASE(detached) {
+  static char block[1 << 20];
+  char byte;
+  OK(mkdir("m", 0755));
+  for (int i = 0; i < 20; i++) {
+    OK(mount("none", "m", "tmpfs", 0, ""));
+    OK(mkdir("m/sub", 0755));
+    int directory = OK(open("m/sub", O_RDONLY | O_DIRECTORY));
+    int fd = OK(openat(directory, "file", O_CREAT | O_RDWR, 0644));
+    EQUAL(write(fd, block, sizeof block), (int)sizeof block);
+    OK(umount2("m", MNT_DETACH));
+    FAILS(open("m/sub/file", O_RDONLY), ENOENT);
+    EQUAL(pread(fd, &byte, 1, 1000), 1);
+    OK(close(fd));
+    fd = OK(openat(directory, "file", O_RDONLY));
+    EQUAL(read(fd, &byte, 1), 1);
+    OK(close(fd));
+    OK(close(directory));
+  }
+}
+
+// A directory at two places; neither keeps the other from going.
+CASE(bound) {
+  OK(mkdir("m", 0755));
+  OK(mkdir("other", 0755));
+  OK(mount("none", "m", "tmpfs", 0, ""));
+  OK(mkdir("m/sub", 0755));
+  make("m/sub/file", "text");
+  OK(mount("m/sub", "other", NULL, MS_BIND, NULL));
+  CHECK(has("other/file", "text"));
+  OK(umount("m"));
+  CHECK(has("other/file", "text"));
+  make("other/new", "new");
+  CHECK(has("other/new", "new"));
+  OK(umount("other"));
+  FAILS(open("other/file", O_RDONLY), ENOENT);
+}

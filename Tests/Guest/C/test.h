@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -94,6 +95,20 @@ __attribute__((unused)) static void wait_until_asleep(pid_t process) {
     CHECK(file && fgets(text, sizeof text, file));
     fclose(file);
   }
+}
+// Works in a directory on the disk, which /tmp is not, and leaves it again, without what is in it.
+__attribute__((unused)) static void on_disk(void) {
+  if (mkdir("/var", 0755)) CHECK(errno == EEXIST);
+  OK(mkdir("/var/case", 0755));
+  OK(chdir("/var/case"));
+}
+__attribute__((unused)) static int remove_one(const char *path, const struct stat *status, int type, struct FTW *place) {
+  (void)status, (void)type, (void)place;
+  return remove(path);
+}
+__attribute__((unused)) static void off_disk(void) {
+  OK(chdir("/"));
+  OK(nftw("/var/case", remove_one, 16, FTW_DEPTH | FTW_PHYS));
 }
 // Runs statements in a child and answers its status.
 #define CHILD(...)                                                                                    \
