@@ -30,6 +30,8 @@ public final class Mount {
   public internal(set) var point: Dentry?
   /// Paths in use: open files, working directories, mounts on it.
   let pins = Atomic<Int32>(0)
+  /// No longer in the tree; whoever ends its last use, and takes this away, ends it.
+  let isDetached = Atomic<Bool>(false)
 
   public init(_ fileSystem: any FileSystem, root: Dentry? = nil, source: [UInt8], flags: UInt32) {
     self.fileSystem = fileSystem
@@ -56,9 +58,11 @@ public struct Path {
     dentry.pins.wrappingAdd(1, ordering: .relaxed)
     mount.pins.wrappingAdd(1, ordering: .relaxed)
   }
+  /// Ends that; the last one of a mount that is out of the tree unmounts its file system, which sleeps.
   public func unpin() {
     dentry.pins.wrappingSubtract(1, ordering: .releasing)
-    mount.pins.wrappingSubtract(1, ordering: .releasing)
+    if mount.pins.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue > 0 { return }
+    do throws(Errno) { try Mounts.finishIfUnused(mount) } catch { log("unmount: errno \(error.rawValue)") }
   }
   /// As `inode`, for whoever goes on to use a file that somebody may be removing: with a use of it, to be ended by `removeUser`.
   public func useInode() throws(Errno) -> Inode {
@@ -74,8 +78,13 @@ public struct Path {
 /// All mounts.
 public enum Mounts {
   static let table = BootCell<SpinLock<[Mount], MountRank>>()
+  /// Out of the tree, and still used (umount2 with MNT_DETACH).
+  private static let detached = BootCell<SpinLock<[Mount], MountRank>>()
 
-  public static func start() { table.set(SpinLock([])) }
+  public static func start() {
+    table.set(SpinLock([]))
+    detached.set(SpinLock([]))
+  }
 
   public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
 
@@ -120,29 +129,44 @@ public enum Mounts {
 
   /// Takes a mount away. Throws `resourceBusy` while something uses it, unless `lazy`.
   public static func remove(_ mount: Mount, lazy: Bool) throws(Errno) {
-    let removed = try table.value.withLock { list throws(Errno) in
-      guard let index = list.firstIndex(where: { $0 === mount }), mount.parent != nil else { throw .invalidArgument }
-      if !lazy, mount.pins.load(ordering: .acquiring) > 0 { throw .resourceBusy }
-      let removed = list.remove(at: index)
-      if let point = mount.point, let parent = mount.parent {
-        Path(mount: parent, dentry: point).unpin()
-        if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+    let place = try table.value.withLock { list throws(Errno) in
+      guard let index = list.firstIndex(where: { $0 === mount }), let parent = mount.parent, let point = mount.point else {
+        throw .invalidArgument
       }
-      return removed
+      if !lazy, mount.pins.load(ordering: .acquiring) > 0 { throw .resourceBusy }
+      list.remove(at: index)
+      if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+      return Path(mount: parent, dentry: point)
     }
-    _ = removed
-    if !all().contains(where: { $0.fileSystem === mount.fileSystem }) {
-      try WriteBack.run(mount.fileSystem)
-      FileWatches.unmounted(mount.fileSystem)
-      try mount.fileSystem.unmount()
+    detached.value.withLock { $0.append(mount) }
+    mount.isDetached.store(true, ordering: .sequentiallyConsistent)
+    place.unpin()
+    try finishIfUnused(mount)
+  }
+
+  /// Unmounts the file system of a mount that is out of the tree and that nobody uses, if it was its last.
+  static func finishIfUnused(_ mount: Mount) throws(Errno) {
+    guard mount.pins.load(ordering: .sequentiallyConsistent) == 0,
+      mount.isDetached.compareExchange(expected: true, desired: false, ordering: .acquiringAndReleasing).exchanged
+    else { return }
+    let fileSystem = mount.fileSystem
+    let isUsed = detached.value.withLock { list in
+      if let index = list.firstIndex(where: { $0 === mount }) { list.remove(at: index) }
+      return list.contains { $0.fileSystem === fileSystem }
     }
+    if isUsed || all().contains(where: { $0.fileSystem === fileSystem }) { return }
+    mount.root.dropUnusedBelow()
+    try WriteBack.run(fileSystem)
+    FileWatches.unmounted(fileSystem)
+    try fileSystem.unmount()
   }
 
   /// Moves a mount to another place (`mount --move`), or makes it the root of everything when `path` is nil.
   public static func move(_ mount: Mount, to path: Path?) {
-    table.value.withLock { list in
+    let old: Path? = table.value.withLock { list in
+      var old: Path?
       if let point = mount.point, let parent = mount.parent {
-        Path(mount: parent, dentry: point).unpin()
+        old = Path(mount: parent, dentry: point)
         mount.point = nil
         if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
       }
@@ -150,7 +174,9 @@ public enum Mounts {
       mount.point = path?.dentry
       path?.pin()
       path?.dentry.isMountPoint.store(true, ordering: .releasing)
+      return old
     }
+    old?.unpin()
   }
 
   public static func remount(_ mount: Mount, flags: UInt32) { mount.flags = flags }
