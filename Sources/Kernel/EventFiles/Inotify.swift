@@ -78,6 +78,8 @@ public final class Inotify: OpenFile, FileWatcher {
         throw .noSpace
       }
       FileWatches.add(watch)
+      // Whoever closed it in between did not find this one on its inode.
+      if state.withLock({ $0.isClosed }) { _ = FileWatches.remove(watch) }
       return watch.number
     }
   }

@@ -55,20 +55,16 @@ extension Ext2FS {
 
   /// Writes a list of attributes; blocks to be retired when the inode's record is in its place.
   private func store(_ all: [Ext2Attribute], of inode: Inode, _ node: Ext2Node, old: UInt32) throws(Errno) -> [Range<UInt32>] {
-    var block = old
-    var freed: [Range<UInt32>] = []
     let sectors = UInt32(superblock.blockSize / 512)
     var isShared = false
     if old != 0 { isShared = try readBlock(old) { Ext2AttributeBlock.references($0) } > 1 }
-    if all.isEmpty || isShared {
-      freed = try leaveAttributeBlock(old)
-      block = 0
-    }
+    var block: UInt32 = 0
     if !all.isEmpty {
-      if block == 0 { block = try allocateBlock(near: node.goal.load(ordering: .relaxed)) }
+      block = old == 0 || isShared ? try allocateBlock(near: node.goal.load(ordering: .relaxed)) : old
       try changeBlock(block) { Ext2AttributeBlock.encode(all, into: &$0) }
       try noteAttributes()
     }
+    let freed = block == old ? [] : try leaveAttributeBlock(old)
     let (had, has) = (old != 0, block != 0)
     node.record.withLock { record in
       record.fileACL = block

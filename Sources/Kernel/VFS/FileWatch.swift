@@ -87,8 +87,10 @@ public enum FileWatches {
   @inline(__always) static var hasNone: Bool { count.load(ordering: .relaxed) == 0 }
 
   public static func add(_ watch: FileWatch) {
-    lock.value.withLock { _ in watch.inode.watches.append(watch) }
-    watch.inode.isWatched.store(true, ordering: .releasing)
+    lock.value.withLock { _ in
+      watch.inode.watches.append(watch)
+      watch.inode.isWatched.store(true, ordering: .releasing)
+    }
     count.wrappingAdd(1, ordering: .relaxed)
   }
 
