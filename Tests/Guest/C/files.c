@@ -36,16 +36,6 @@ static int has(const char *path, const char *content) {
   return !strcmp(text, content);
 }
 
-// Works in a file system in memory of its own, which goes with this process.
-static void in_memory(void) {
-  OK(mkdir("memory", 0755));
-  OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
-  int fd = OK(open("memory", O_RDONLY | O_DIRECTORY));
-  OK(umount2("memory", MNT_DETACH));
-  OK(rmdir("memory"));
-  OK(fchdir(fd));
-  OK(close(fd));
-}
 static void exchange(void) {
   OK(mkdir("d", 0755));
   OK(mkdir("d/sub", 0755));

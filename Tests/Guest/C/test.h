@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -109,6 +110,16 @@ __attribute__((unused)) static int remove_one(const char *path, const struct sta
 __attribute__((unused)) static void off_disk(void) {
   OK(chdir("/"));
   OK(nftw("/var/case", remove_one, 16, FTW_DEPTH | FTW_PHYS));
+}
+// Works in a file system in memory of its own, which goes with this process.
+__attribute__((unused)) static void in_memory(void) {
+  OK(mkdir("memory", 0755));
+  OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
+  int fd = OK(open("memory", O_RDONLY | O_DIRECTORY));
+  OK(umount2("memory", MNT_DETACH));
+  OK(rmdir("memory"));
+  OK(fchdir(fd));
+  OK(close(fd));
 }
 // Runs statements in a child and answers its status.
 #define CHILD(...)                                                                                    \

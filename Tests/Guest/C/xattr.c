@@ -117,16 +117,6 @@ static void attributes(const char *space) {
   OK(unlink("symbolic"));
 }
 
-// Works in a file system in memory of its own, which goes with this process.
-static void in_memory(void) {
-  OK(mkdir("memory", 0755));
-  OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
-  int fd = OK(open("memory", O_RDONLY | O_DIRECTORY));
-  OK(umount2("memory", MNT_DETACH));
-  OK(rmdir("memory"));
-  OK(fchdir(fd));
-  OK(close(fd));
-}
 CASE(of_the_administrator) {
   on_disk();
   attributes("trusted.");
