@@ -143,7 +143,8 @@ public enum FileSystem {
   public static func changeRoot(_ path: Bytes) throws(Errno) { try one(.chroot, path) }
   public static func access(_ path: Bytes, _ mode: UInt32) throws(Errno) { try one(.access, path, mode) }
   public static func changeMode(_ path: Bytes, _ mode: UInt32) throws(Errno) { try one(.chmod, path, mode) }
-  public static func unmount(_ path: Bytes) throws(Errno) { try one(.umount2, path) }
+  /// With `detach` it goes even while it is used. SPEC: umount2(2) MNT_DETACH.
+  public static func unmount(_ path: Bytes, detach: Bool = false) throws(Errno) { try one(.umount2, path, detach ? 2 : 0) }
 
   public static func mount(_ source: Bytes, at target: Bytes, type: Bytes, flags: UInt32 = 0) throws(Errno) {
     _ = try source.withPath { a throws(Errno) in

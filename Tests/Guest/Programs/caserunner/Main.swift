@@ -123,7 +123,10 @@ struct Main {
   static func cleanUp() throws(Errno) {
     let child = try Process.fork()
     if child == 0 {
-      do throws(Errno) { try removeTree("/tmp/case") } catch { complain("/tmp/case", error) }
+      do throws(Errno) {
+        try removeTree("/tmp/case")
+        if (try? FileSystem.stat("/var/case")) != nil { try removeTree("/var/case") }
+      } catch { complain("cleaning up", error) }
       Program.exit(0)
     }
     _ = try Process.wait(child)
@@ -132,6 +135,8 @@ struct Main {
   static func removeTree(_ path: Bytes) throws(Errno) {
     for name in try FileSystem.list(path) {
       let child = path + "/" + name
+      // A case that failed may have left something mounted.
+      while (try? FileSystem.unmount(child, detach: true)) != nil {}
       if try FileSystem.stat(child, follow: false).isDirectory { try removeTree(child) } else { try FileSystem.unlink(child) }
     }
     try FileSystem.removeDirectory(path)
