@@ -103,7 +103,9 @@ private struct Boot {
     machine.interactive = false
     machine.results = output
     machine.commandLine = ["quiet", "root=/dev/" + (kind.interface == "ide" ? "hda" : "vda")]
-    if kind.interface == "ide" { machine.commandLine.append("noapic") }
+    // QEMU 7.2 with an APIC that `noapic` leaves alone does not always tell a processor that loops in one jump of the 8259's
+    // interrupts (the request is set, but the loop is not left): what is tested is the machine that never had one.
+    if kind.interface == "ide" { machine.settings.cpu = "max,-apic" }
     let outcome = try await Progress.step("\(title): \(cases.count) cases") {
       try await Shell.run(machine.arguments, log: console, timeout: timeout)
     }

@@ -60,11 +60,13 @@ public enum Machine {
   /// Whether the command line starts with the kernel's own name.
   public static var bootedByMultiboot1: Bool { unsafe boot_magic == BootInformation.multiboot1Magic }
 
-  /// Interrupt controllers and the timer. `apic` is false under `noapic`.
+  /// Interrupt controllers and the timer. `apic` is false under `noapic`; the tables of a PC may describe IOAPICs that a
+  /// processor without a local APIC cannot be reached through. SPEC: Intel SDM 3A §10.4.2.
   public static func startInterrupts(apic: Bool) {
     // SAFETY: boot, one CPU.
     let rsdp = boot.rsdp
-    unsafe topology = apic ? InterruptTopology(memory: FirmwareMemory(), rsdp: rsdp) : nil
+    let hasLocalAPIC = unsafe cpuid(1, 0).edx & 1 << 9 != 0
+    unsafe topology = apic && hasLocalAPIC ? InterruptTopology(memory: FirmwareMemory(), rsdp: rsdp) : nil
     unsafe Interrupts.start(topology)
     unsafe cpuBlock(0).pointee.apic_id = Interrupts.localID
     unsafe cpuBlock(0).pointee.online = 1
