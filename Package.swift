@@ -56,6 +56,7 @@ let pure: [Target] = [
   logic("Executables", ["Primitives"]),
   logic("Signals"),
   logic("Ext2", ["Primitives"]),
+  logic("FAT", ["Primitives"]),
   logic("Terminal"),
   logic("FileLocks"),
   logic("Initramfs", ["Primitives"]),
@@ -69,7 +70,7 @@ let bareKernel: [Target] = [
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   kernel("VFS", ["SystemABI", "Primitives", "FileLocks", "Sync", "Machine", "Threads"]),
-  kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "Sync", "Machine", "Threads", "VFS"]),
+  kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "FAT", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Processes",
     ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Scheduling", "Signals", "Sync", "Machine", "Threads", "VFS"]),
@@ -105,7 +106,7 @@ let bareKernel: [Target] = [
 
 /// Programs, one small target each under Sources/Userland/Programs.
 let programs = [
-  "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "df", "dmesg", "sleep", "uname",
+  "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "umount", "df", "dmesg", "sleep", "uname",
   "wc", "head", "poweroff", "true", "false",
 ]
 
@@ -133,7 +134,7 @@ let tests: [Target] = [
     name: "LogicTests",
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
-      "FileLocks",
+      "FAT", "FileLocks",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]

@@ -99,7 +99,8 @@ private struct Boot {
     if processors > 1 { machine.settings.memory = 1024 }
     var disk = VirtualMachine.Disk(file: image.path, interface: kind.interface, snapshot: false)
     disk.disposable = true
-    machine.disks = [disk]
+    let volumes = try await FATVolumes.make(name: "guest-\(name).fat")
+    machine.disks = [disk, .init(file: volumes.file.path, interface: kind.interface, snapshot: false)]
     machine.interactive = false
     machine.results = output
     machine.commandLine = ["quiet", "root=/dev/" + (kind.interface == "ide" ? "hda" : "vda")]
@@ -132,6 +133,9 @@ private struct Boot {
           guard found.contains(value) else { throw ToolError("user.\(name) is not \(value)", why: found, hint: "debugfs \(image.path)") }
         }
       }
+    }
+    await results.check("\(title): the FAT volumes are clean for fsck.fat") {
+      try await volumes.check(kept: cases.contains { $0.name == "c/fat/with_the_host" })
     }
     await results.check("\(title): the disk is clean for e2fsck") {
       try await Shell.capture(["e2fsck", "-fn", image.path], what: "e2fsck finds errors")

@@ -36,12 +36,14 @@ public final class Inotify: OpenFile, FileWatcher {
   private let changing = Mutex<Void, InotifyRank>(())
   private let user: InotifyUser
 
-  /// Throws `tooManyOpenFiles` when `user` has his share of them.
-  public init(user id: UInt32) throws(Errno) {
-    user = try InotifyUsers.join(id)
+  private init(_ user: InotifyUser) {
+    self.user = user
     state = SpinLock(State())
     FileWatches.join(self)
   }
+
+  /// Throws `tooManyOpenFiles` when `user` has his share of them.
+  public static func make(user: UInt32) throws(Errno) -> Inotify { Inotify(try InotifyUsers.join(user)) }
 
   // MARK: Watches
 

@@ -326,6 +326,6 @@ public final class Ext2Type: FileSystemType {
     guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
       throw .noSuchAddressOrDevice
     }
-    return try Ext2FS(node, readOnly: readOnly)
+    return try Ext2FS.mount(node, readOnly: readOnly)
   }
 }

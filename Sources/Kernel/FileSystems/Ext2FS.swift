@@ -33,15 +33,28 @@ public final class Ext2FS: FileSystem {
   let attributeLock = Mutex<Void, Ext2AttributesRank>(())
   let retired = SpinLock<Ext2Retired, Ext2RetiredRank>(Ext2Retired())
   private var rootInode: Inode?
+  /// Whether it is mounted still.
+  private let isAlive = Mutex<Bool, FileSystemLifeRank>(true)
 
   public var typeName: String { "ext2" }
   public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
   public var root: Inode { rootInode! }
 
-  /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
-  public init(_ disk: BlockNode, readOnly: Bool) throws(Errno) {
+  private init(_ disk: BlockNode, _ superblock: Ext2Superblock, _ metadata: Inode, _ groups: [Ext2Group], readOnly: Bool) {
     self.disk = disk
+    self.superblock = superblock
+    self.metadata = metadata
+    self.groups = Mutex(groups)
+    isReadOnly = readOnly || superblock.mustBeReadOnly
+  }
+
+  /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
+  static func mount(_ disk: BlockNode, readOnly: Bool) throws(Errno) -> Ext2FS {
+    try disk.claim()
+    var isMounted = false
+    defer { if !isMounted { disk.release() } }
+    let superblock: Ext2Superblock
     let bytes = try disk.inode.bytes(at: UInt64(Ext2Superblock.offset), count: Ext2Superblock.size)
     do throws(Ext2Error) { superblock = try Ext2Superblock(bytes.span) } catch {
       switch error {
@@ -53,13 +66,22 @@ public final class Ext2FS: FileSystem {
     }
     // What the device's own cache has of it is old from now on.
     try disk.invalidate()
-    metadata = Ext2Metadata(disk, superblock).inode
+    let metadata = MetadataBlocks.make(
+      disk, blockBytes: superblock.blockSize, endSector: UInt64(superblock.blockCount) << UInt64(superblock.blockShift - 9))
     guard UInt64(superblock.blockCount) << UInt64(superblock.blockShift) <= disk.inode.size else {
       log("ext2: the file system is larger than its device")
       throw .invalidArgument
     }
-    isReadOnly = readOnly || superblock.mustBeReadOnly
-    groups = Mutex(try Self.readGroups(metadata, superblock))
+    let fileSystem = Ext2FS(disk, superblock, metadata, try readGroups(metadata, superblock), readOnly: readOnly)
+    do throws(Errno) { try fileSystem.start() } catch {
+      fileSystem.letGo()
+      throw error
+    }
+    isMounted = true
+    return fileSystem
+  }
+
+  private func start() throws(Errno) {
     if superblock.state & Ext2Superblock.cleanState == 0 { log("ext2: not cleanly unmounted; e2fsck is advised") }
     let root = try inode(2)
     guard root.isDirectory else {
@@ -69,6 +91,16 @@ public final class Ext2FS: FileSystem {
     root.addUser()
     rootInode = root
     if !isReadOnly { try setState(superblock.state & ~Ext2Superblock.cleanState) }
+  }
+
+  public func end() {
+    letGo()
+    disk.release()
+  }
+
+  private func letGo() {
+    rootInode = nil
+    table.removeAll()
   }
 
   private static func readGroups(_ metadata: Inode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
@@ -131,6 +163,10 @@ public final class Ext2FS: FileSystem {
 
   public func sync() throws(Errno) {
     if isReadOnly { return }
+    try isAlive.withLock { isAlive throws(Errno) in if isAlive { try syncAll() } }
+  }
+
+  private func syncAll() throws(Errno) {
     // The names of what was deleted go first.
     try WriteBack.run(self)
     try writeGroups()
@@ -144,8 +180,14 @@ public final class Ext2FS: FileSystem {
   }
 
   public func unmount() throws(Errno) {
-    if isReadOnly { return }
-    try sync()
+    try isAlive.withLock { isAlive throws(Errno) in
+      isAlive = false
+      if !isReadOnly { try leaveClean() }
+    }
+  }
+
+  private func leaveClean() throws(Errno) {
+    try syncAll()
     // What was retired is free now; and nothing is clean before it is.
     try writeGroups()
     try commit()
@@ -225,19 +267,23 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     let number = UInt32(truncatingIfNeeded: inode.number)
     let (block, offset) = try location(number)
-    let attributes = inode.attributes.withLock { $0 }
-    var record: Ext2InodeRecord
+    let sectors: UInt32
     if let node = node(inode) {
-      record = node.record.withLock { record in
-        update(&record, attributes)
-        return record
+      // One after the other: an older record must not come behind a newer one.
+      sectors = try node.record.withLock { record throws(Errno) in
+        update(&record, inode.attributes.withLock { $0 })
+        try changeBlock(block) { record.encode(into: &$0, at: offset) }
+        return record.sectors
       }
     } else {
-      record = try readBlock(block) { Ext2InodeRecord($0, at: offset) }
-      update(&record, attributes)
+      sectors = try changeBlock(block) { bytes in
+        var record = Ext2InodeRecord(bytes.span, at: offset)
+        update(&record, inode.attributes.withLock { $0 })
+        record.encode(into: &bytes, at: offset)
+        return record.sectors
+      }
     }
-    inode.attributes.withLock { $0.blocks = UInt64(record.sectors) }
-    try changeBlock(block) { record.encode(into: &$0, at: offset) }
+    inode.attributes.withLock { $0.blocks = UInt64(sectors) }
   }
 
   private func update(_ record: inout Ext2InodeRecord, _ attributes: Attributes) {

@@ -14,6 +14,7 @@ public enum StorageFileSystems {
         TmpFS(typeName: "tmpfs", device: DeviceNumber.nextAnonymous(), try TmpFSOptions(options))
       })
     FileSystemTypes.register(Ext2Type())
+    FileSystemTypes.register(FATType())
   }
 
   /// What a live system's root is: it may hold half of memory.

@@ -36,47 +36,19 @@ struct TmpFSOptions {
     [
       Setting("size") { (options, text) throws(Errno) in
         if text.last == UInt8(ascii: "%") {
-          let share = try number(text.dropLast(), radix: 10)
+          let share = try MountOption.number(text.dropLast(), radix: 10)
           options.pages = limit(UInt64(Frames.totalCount) * min(share, 1000) / 100)
         } else {
-          options.pages = limit((try size(text) + 4095) / 4096)
+          options.pages = limit((try MountOption.size(text) + 4095) / 4096)
         }
       },
-      Setting("nr_blocks") { (options, text) throws(Errno) in options.pages = limit(try size(text)) },
-      Setting("nr_inodes") { (options, text) throws(Errno) in options.files = limit(try size(text)) },
-      Setting("mode") { (options, text) throws(Errno) in options.mode = UInt32(try number(text, radix: 8) & 0o7777) },
-      Setting("uid") { (options, text) throws(Errno) in options.owner = try id(text) },
-      Setting("gid") { (options, text) throws(Errno) in options.group = try id(text) },
+      Setting("nr_blocks") { (options, text) throws(Errno) in options.pages = limit(try MountOption.size(text)) },
+      Setting("nr_inodes") { (options, text) throws(Errno) in options.files = limit(try MountOption.size(text)) },
+      Setting("mode") { (options, text) throws(Errno) in options.mode = UInt32(try MountOption.number(text, radix: 8) & 0o7777) },
+      Setting("uid") { (options, text) throws(Errno) in options.owner = try MountOption.id(text) },
+      Setting("gid") { (options, text) throws(Errno) in options.group = try MountOption.id(text) },
     ]
   }
 
   private static func limit(_ value: UInt64) -> Int { value == 0 ? .max : Int(clamping: value) }
-
-  private static func id(_ text: ArraySlice<UInt8>) throws(Errno) -> UInt32 {
-    guard let value = UInt32(exactly: try number(text, radix: 10)) else { throw .invalidArgument }
-    return value
-  }
-
-  /// A number with k, m or g behind it.
-  private static func size(_ text: ArraySlice<UInt8>) throws(Errno) -> UInt64 {
-    let shift: UInt64 =
-      switch (text.last ?? 0) | 0x20 {
-      case UInt8(ascii: "k"): 10
-      case UInt8(ascii: "m"): 20
-      case UInt8(ascii: "g"): 30
-      default: 0
-      }
-    return try number(shift == 0 ? text : text.dropLast(), radix: 10) << shift
-  }
-
-  /// At most 2^32, far beyond what there can be.
-  private static func number(_ text: ArraySlice<UInt8>, radix: UInt64) throws(Errno) -> UInt64 {
-    if text.isEmpty { throw .invalidArgument }
-    var value: UInt64 = 0
-    for byte in text {
-      guard byte >= 48, UInt64(byte) < 48 + radix else { throw .invalidArgument }
-      value = min(value * radix + UInt64(byte - 48), 1 << 32)
-    }
-    return value
-  }
 }

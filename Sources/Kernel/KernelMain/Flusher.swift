@@ -1,6 +1,7 @@
 import Machine
 import Processes
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 import VFS
@@ -12,10 +13,14 @@ enum Flusher {
   private static var interval: UInt64 { 5_000_000_000 }
 
   static func start() throws(Errno) {
-    let thread = try Thread(user: false) {
+    let thread = Thread(try ThreadMemory.allocate(user: false)) {
       var next = Clock.monotonic + interval
       while true {
         waitUntil(next)
+        if Mounts.hasUnused.load(ordering: .acquiring) {
+          Mounts.finishUnused()
+          continue
+        }
         if Clock.monotonic >= next {
           next = max(next + interval, Clock.monotonic)
           SystemLoad.sample(runnable: Scheduler.runnableCount - 1)  // without this thread
@@ -33,7 +38,9 @@ enum Flusher {
   /// Until then, or until there is much to write.
   private static func waitUntil(_ time: UInt64) {
     do throws(Errno) {
-      try WriteBack.event.value.wait(interruptible: false, deadline: .sinceBoot(time), reason: "flusher") { WriteBack.isDue ? () : nil }
+      try WriteBack.event.value.wait(interruptible: false, deadline: .sinceBoot(time), reason: "flusher") {
+        WriteBack.isDue || Mounts.hasUnused.load(ordering: .acquiring) ? () : nil
+      }
     } catch {}
   }
 }

@@ -31,7 +31,7 @@ public func kernelMain() {
   Sleep.start()
   Boot.startServices(line)
   do throws(Errno) {
-    let thread = try Thread(user: false) { Boot.run() }
+    let thread = Thread(try ThreadMemory.allocate(user: false)) { Boot.run() }
     Scheduler.begin(thread)
   } catch { Panic.stop("no memory for the first thread") }
   Scheduler.started.store(true, ordering: .releasing)

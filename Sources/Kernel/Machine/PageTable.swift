@@ -13,10 +13,15 @@ import Sync
   private var highest = 0
   public var peakPages: Int { max(highest, residentPages) }
 
-  public init() throws(Errno) {
+  /// An empty one. Throws `noMemory`.
+  public static func make() throws(Errno) -> PageTable {
     var block: UnsafeMutableRawPointer?
     guard unsafe heapAllocateAligned(&block, 32, 32) == 0 else { throw .noMemory }
-    unsafe pdpt = block!.assumingMemoryBound(to: UInt64.self)
+    return unsafe PageTable(block!.assumingMemoryBound(to: UInt64.self))
+  }
+
+  private init(_ pdpt: UnsafeMutablePointer<UInt64>) {
+    unsafe self.pdpt = pdpt
     for index in 0..<3 { unsafe pdpt[index] = 0 }
     unsafe pdpt[3] = KernelSpace.directoryEntry
   }

@@ -15,11 +15,14 @@ final class QueueCharge {
   private let user: UInt32
   private let bytes: UInt64
 
-  /// Throws `tooManyOpenFiles` beyond the limit.
-  init(_ user: UInt32, _ bytes: UInt64, limit: UInt64) throws(Errno) {
+  private init(_ user: UInt32, _ bytes: UInt64) {
     self.user = user
     self.bytes = bytes
-    let isAllowed = Self.users.value.withLock { users in
+  }
+
+  /// Throws `tooManyOpenFiles` beyond the limit.
+  static func make(_ user: UInt32, _ bytes: UInt64, limit: UInt64) throws(Errno) -> QueueCharge {
+    let isAllowed = users.value.withLock { users in
       let index = users.firstIndex { $0.user == user }
       let used = index.map { users[$0].bytes } ?? 0
       if used + bytes > limit { return false }
@@ -27,6 +30,7 @@ final class QueueCharge {
       return true
     }
     if !isAllowed { throw .tooManyOpenFiles }
+    return QueueCharge(user, bytes)
   }
 
   deinit {
@@ -79,7 +83,7 @@ public final class PosixQueueFS: FileSystem {
     guard attributes.mode & Mode.typeMask == Mode.regular else { throw .notPermitted }
     let process = Task.currentTask.process
     if directory.entries.count >= Self.maximumCount, !process.who.has(.resource) { throw .noSpace }
-    let charge = try QueueCharge(process.who.uid, limits.bytes, limit: process.limits.withLock { $0[12].soft })
+    let charge = try QueueCharge.make(process.who.uid, limits.bytes, limit: process.limits.withLock { $0[12].soft })
     let number = UInt64(nextNumber.wrappingAdd(1, ordering: .relaxed).newValue)
     var attributes = attributes
     attributes.links = 1

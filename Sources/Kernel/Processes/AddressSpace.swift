@@ -20,6 +20,7 @@ public final class MappedFile {
     self.inode = inode
     self.path = path
     self.reachesFile = reachesFile
+    path?.pin()
     inode.addUser()
     inode.mappings.wrappingAdd(1, ordering: .acquiringAndReleasing)
     if reachesFile { inode.writableMappings.wrappingAdd(1, ordering: .acquiringAndReleasing) }
@@ -28,6 +29,7 @@ public final class MappedFile {
     inode.mappings.wrappingSubtract(1, ordering: .acquiringAndReleasing)
     if reachesFile { inode.writableMappings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
     inode.removeUser()
+    path?.unpinLater()
   }
 }
 
@@ -69,7 +71,10 @@ public final class AddressSpace {
   public let asyncContexts = SpinLock<[AsyncContext], LeafRank>([])
   public static var lowest: UInt32 { 0x1_0000 }
 
-  public init() throws(Errno) { table = try PageTable() }
+  private init(_ table: PageTable) { self.table = table }
+
+  /// An empty one. Throws `noMemory`.
+  public static func make() throws(Errno) -> AddressSpace { AddressSpace(try PageTable.make()) }
 
   deinit { removeAll() }
 
@@ -384,7 +389,7 @@ public final class AddressSpace {
 
   /// A copy for a forked child: private pages become copy-on-write in both.
   public func fork() throws(Errno) -> AddressSpace {
-    let child = try AddressSpace()
+    let child = try AddressSpace.make()
     let copy = try state.withLock { state throws(Errno) in
       for area in state.areas.areas {
         // File pages that cannot have private copies come back through the page cache.

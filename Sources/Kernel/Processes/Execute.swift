@@ -67,7 +67,7 @@ public struct Execution {
       head = try inode.bytes(at: 0, count: 4096)
     }
     let image = try Self.parse(head, inode)
-    let space = try AddressSpace()
+    let space = try AddressSpace.make()
     let loaded = try load(image, inode, path, into: space, interpreter: false)
     var entry = loaded.entry
     var interpreterBase: UInt32 = 0

@@ -32,9 +32,9 @@ extension Process {
     let id = ProcessTable.shared.allocateID()
     let context = FileContext(root: root, directory: root)
     let process = Process(
-      id: id, space: try AddressSpace(), files: context, credentials: Credentials(), tree: TreeSlot(group: id, session: id))
+      id: id, space: try AddressSpace.make(), files: context, credentials: Credentials(), tree: TreeSlot(group: id, session: id))
     process.alarm.process = id
-    let task = try Task(process, id: id)
+    let task = Task(process, id: id, try ThreadMemory.allocate(user: true))
     process.signals.withLock { $0.threads.append(task) }
     _ = ProcessTable.shared.add(process)
     return task
@@ -76,7 +76,7 @@ extension Process {
     child.personality.store(personality.load(ordering: .relaxed), ordering: .relaxed)
     child.noNewPrivileges.store(noNewPrivileges.load(ordering: .relaxed), ordering: .relaxed)
     child.tree.exitSignal = exitSignal
-    let task = try Task(child, id: id)
+    let task = Task(child, id: id, try ThreadMemory.allocate(user: true))
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
     task.ioPriority.store(parent.ioPriority.load(ordering: .relaxed), ordering: .relaxed)
@@ -113,7 +113,7 @@ extension Process {
   }
 
   private func newThread(from parent: Task) throws(Errno) -> Task {
-    let task = try Task(self, id: ProcessTable.shared.allocateID())
+    let task = Task(self, id: ProcessTable.shared.allocateID(), try ThreadMemory.allocate(user: true))
     task.inheritMachineState(from: parent)
     task.inheritScheduling(from: parent)
     task.ioPriority.store(parent.ioPriority.load(ordering: .relaxed), ordering: .relaxed)

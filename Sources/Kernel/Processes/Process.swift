@@ -337,10 +337,10 @@ public final class Task: Thread {
   /// Process 1's start, run in place of a return from the kernel.
   var launch: (() -> Void)?
 
-  init(_ process: Process, id: Int32) throws(Errno) {
+  init(_ process: Process, id: Int32, _ memory: ThreadMemory) {
     self.process = process
     self.id = id
-    try super.init(user: true)
+    super.init(memory)
     pageTable = process.space?.table.physicalAddress ?? 0
   }
 

@@ -85,7 +85,7 @@ extension Call {
 
   func inotifyInit(flags: UInt32) throws(Errno) -> UInt32 {
     if flags & ~(OpenFlags.closeOnExec | OpenFlags.nonBlocking) != 0 { throw .invalidArgument }
-    let file = try Inotify(user: process.who.uid)
+    let file = try Inotify.make(user: process.who.uid)
     return try install(file, flags: flags & OpenFlags.nonBlocking, closeOnExec: flags & OpenFlags.closeOnExec != 0)
   }
 

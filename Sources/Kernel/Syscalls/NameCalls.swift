@@ -312,9 +312,7 @@ extension Call {
     }
     let type = try path(c)
     let options = e == 0 ? [] : try UserMemory.string(e, limit: 4096)
-    let fileSystem = try FileSystemTypes.make(
-      type, source: source, readOnly: flags & 1 != 0, options: options, context: process.pathContext)
-    try Mounts.add(Mount(fileSystem, source: source, flags: flags & 15), at: target)
+    try Mounts.mount(type, source: source, at: target, flags: flags, options: options, context: process.pathContext)
     return 0
   }
 

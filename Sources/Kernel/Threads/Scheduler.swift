@@ -60,7 +60,8 @@ public enum Scheduler {
   }
 
   private static func makeQueue(_ cpu: Int) {
-    guard let idle = try? Thread(user: false) else { Panic.stop("no memory for an idle thread") }
+    guard let memory = try? ThreadMemory.allocate(user: false) else { Panic.stop("no memory for an idle thread") }
+    let idle = Thread(memory, body: nil)
     idle.cpu = cpu
     idle.state = .running
     idle.waitReason = "idle"

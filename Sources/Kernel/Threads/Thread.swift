@@ -15,6 +15,27 @@ public enum SchedulingPolicy: UInt32, Sendable {
   public var isRealtime: Bool { self == .fifo || self == .roundRobin }
 }
 
+/// What a thread needs and there may be too little of. It is taken before the thread is made: an initializer of a class that
+/// throws leaves what it has of the object behind (Embedded Swift 6.2).
+@safe public struct ThreadMemory {
+  let stackTop: UInt32
+  /// Registers of the FPU; nil for kernel threads.
+  let fpuArea: UnsafeMutableRawPointer?
+
+  /// Throws `noMemory`.
+  public static func allocate(user: Bool) throws(Errno) -> ThreadMemory {
+    guard let stack = KernelSpace.allocateStack() else { throw .noMemory }
+    if !user { return unsafe ThreadMemory(stackTop: stack, fpuArea: nil) }
+    var area: UnsafeMutableRawPointer?
+    guard unsafe heapAllocateAligned(&area, FPUState.alignment, FPUState.blockSize) == 0 else {
+      KernelSpace.freeStack(top: stack)
+      throw .noMemory
+    }
+    // SAFETY: fresh bytes of that size and alignment.
+    return unsafe ThreadMemory(stackTop: stack, fpuArea: FPUState.makeBlock(area!))
+  }
+}
+
 /// A thread of execution with a kernel stack. User threads are subclasses that know their process.
 // SAFETY: the FPU area is private to this file and the switch; it lives exactly as long as the thread.
 @safe open class Thread: RunQueueNode {
@@ -106,25 +127,23 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// What it waits for, for ps and the debugger.
   public final var waitReason: StaticString = ""
 
-  /// A thread that is not yet running. Throws noMemory without a stack or an FPU area.
-  public init(user: Bool, body: Body? = nil) throws(Errno) {
-    guard let stack = KernelSpace.allocateStack() else { throw .noMemory }
-    stackTop = stack
-    self.body = body
-    if user {
-      var area: UnsafeMutableRawPointer?
-      guard unsafe heapAllocateAligned(&area, FPUState.alignment, FPUState.blockSize) == 0 else {
-        KernelSpace.freeStack(top: stack)
-        throw .noMemory
-      }
-      // SAFETY: fresh bytes of that size and alignment.
-      unsafe fpuArea = FPUState.makeBlock(area!)
-    } else {
-      unsafe fpuArea = nil
-    }
+  /// A user's thread that is not yet running.
+  public init(_ memory: ThreadMemory) {
+    stackTop = memory.stackTop
+    unsafe fpuArea = memory.fpuArea
+    body = nil
     waitNode = WaitNode(self)
     unsafe timer.thread = unsafe Unmanaged.passUnretained(self)
-    if !user { prepareKernelStack() }
+  }
+
+  /// A kernel thread that is not yet running.
+  public init(_ memory: ThreadMemory, body: Body?) {
+    stackTop = memory.stackTop
+    unsafe fpuArea = nil
+    self.body = body
+    waitNode = WaitNode(self)
+    unsafe timer.thread = unsafe Unmanaged.passUnretained(self)
+    prepareKernelStack()
   }
 
   deinit {

@@ -1,6 +1,7 @@
 import Machine
 import Primitives
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 
@@ -10,6 +11,7 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public var device: (any BlockDevice)? { disk }
   private var inodeSlot: Inode?
   public let deviceNumber: UInt32
+  private let isMounted = Atomic<Bool>(false)
 
   public init(_ disk: any BlockDevice, number: DeviceNumber) {
     self.disk = disk
@@ -47,6 +49,12 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     try inode.writeBack()
     try BlockRequest.flush(disk)
   }
+
+  /// Takes the device for a file system, alone. Throws `resourceBusy`.
+  public func claim() throws(Errno) {
+    if isMounted.exchange(true, ordering: .acquiringAndReleasing) { throw .resourceBusy }
+  }
+  public func release() { isMounted.store(false, ordering: .releasing) }
 
   /// Forgets what it has of the device, which a file system reads and writes without it.
   public func invalidate() throws(Errno) {

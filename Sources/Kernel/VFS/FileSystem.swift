@@ -57,6 +57,12 @@ public protocol FileSystem: AnyObject {
   var isReadOnly: Bool { get }
   /// Whether names stay valid until a call here changes them (not so in procfs).
   var cachesNames: Bool { get }
+  /// Whether a name stands for itself only: not so where capital and small letters are the same.
+  var namesAreExact: Bool { get }
+  /// What a directory keeps of a name that somebody gives.
+  func keptName(_ name: [UInt8]) -> [UInt8]
+  /// As `lookup`, with the name that the directory has for it.
+  func find(_ name: [UInt8], in directory: Inode) throws(Errno) -> (inode: Inode, name: [UInt8])
   /// Whether the page cache is all the storage there is: dirty pages stay and are never written.
   var livesInMemory: Bool { get }
   /// What a file system that lives in memory counts its pages with.
@@ -96,6 +102,8 @@ public protocol FileSystem: AnyObject {
   func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
+  /// Changes what somebody wants into what it can keep, or throws `notPermitted`. Attributes are locked: it must not sleep.
+  func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno)
   func attributesChanged(_ inode: Inode) throws(Errno)
   /// Extended attributes; these come with the inode's mutex held. Throws `noData`, `notSupportedOnSocket`.
   func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8]
@@ -111,13 +119,20 @@ public protocol FileSystem: AnyObject {
   func statistics() -> FileSystemStatistics
   /// Forgets caches that nothing uses.
   func dropUnused()
-  /// The last act before unmounting or power-off.
+  /// The last act before unmounting or power-off: it leaves the device clean.
   func unmount() throws(Errno)
+  /// Nobody uses it any more: it lets go of what keeps it in memory, and of its device.
+  func end()
 }
 
 extension FileSystem {
   public var isReadOnly: Bool { false }
   public var cachesNames: Bool { true }
+  public var namesAreExact: Bool { true }
+  public func keptName(_ name: [UInt8]) -> [UInt8] { name }
+  public func find(_ name: [UInt8], in directory: Inode) throws(Errno) -> (inode: Inode, name: [UInt8]) {
+    (try lookup(name, in: directory), name)
+  }
   public var livesInMemory: Bool { memory != nil }
   public var memory: MemoryBudget? { nil }
   public var isBlockDevice: Bool { false }
@@ -146,6 +161,7 @@ extension FileSystem {
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
+  public func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno) {}
   public func attributesChanged(_ inode: Inode) throws(Errno) {}
   public func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8] { throw .notSupportedOnSocket }
   public func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName] { [] }
@@ -157,4 +173,5 @@ extension FileSystem {
   public func sync(_ inode: Inode) throws(Errno) { try sync() }
   public func dropUnused() {}
   public func unmount() throws(Errno) { try sync() }
+  public func end() {}
 }

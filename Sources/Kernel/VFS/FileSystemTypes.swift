@@ -40,6 +40,11 @@ public enum FileSystemTypes {
       var walk = PathWalk(context)
       let inode = try walk.resolve(source).inode()
       guard inode.type == Mode.block else { throw .notBlockDevice }
+      // A device is mounted once; who wants it in another place gets what is there.
+      if let mounted = Mounts.fileSystem(on: inode.attributes.withLock({ $0.device })) {
+        guard name.elementsEqual(mounted.typeName.utf8), mounted.isReadOnly == readOnly else { throw .resourceBusy }
+        return mounted
+      }
       device = inode
     }
     return try type.make(source: source, device: device, readOnly: readOnly, options: options)

@@ -127,10 +127,13 @@ public final class Inode {
 
   /// Changes attributes under their lock, stamps the change time, and tells the file system.
   public func update(_ change: (inout Attributes) -> Void) throws(Errno) {
-    attributes.withLock {
-      change(&$0)
-      $0.changeTime = Clock.realtime
-      isOpenToSearch.store(Self.isOpenToSearch($0.mode), ordering: .relaxed)
+    try attributes.withLock { attributes throws(Errno) in
+      var wanted = attributes
+      change(&wanted)
+      try fileSystem.adapt(&wanted, of: self)
+      wanted.changeTime = Clock.realtime
+      attributes = wanted
+      isOpenToSearch.store(Self.isOpenToSearch(wanted.mode), ordering: .relaxed)
     }
     try fileSystem.attributesChanged(self)
   }
@@ -212,6 +215,11 @@ public final class InodeTable {
       }
     }
     _ = removed
+  }
+
+  /// Forgets all: the file system is not used any more, and what is in the table keeps it.
+  public func removeAll() {
+    for inode in all() { remove(inode) }
   }
 
   /// Every inode now in the table.

@@ -64,6 +64,15 @@ public struct Path {
     if mount.pins.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue > 0 { return }
     do throws(Errno) { try Mounts.finishIfUnused(mount) } catch { log("unmount: errno \(error.rawValue)") }
   }
+  /// As `unpin`, for who holds locks: the flusher unmounts what this was the last use of.
+  public func unpinLater() {
+    dentry.pins.wrappingSubtract(1, ordering: .releasing)
+    if mount.pins.wrappingSubtract(1, ordering: .sequentiallyConsistent).newValue > 0 || !mount.isDetached.load(ordering: .acquiring) {
+      return
+    }
+    Mounts.hasUnused.store(true, ordering: .releasing)
+    WriteBack.event.value.wake()
+  }
   /// As `inode`, for whoever goes on to use a file that somebody may be removing: with a use of it, to be ended by `removeUser`.
   public func useInode() throws(Errno) -> Inode {
     guard let inode = dentry.useInode() else { throw .noSuchFileOrDirectory }
@@ -84,6 +93,7 @@ public enum Mounts {
   public static func start() {
     table.set(SpinLock([]))
     detached.set(SpinLock([]))
+    changing.set(Mutex(()))
   }
 
   public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
@@ -92,6 +102,33 @@ public enum Mounts {
     var result: [any FileSystem] = []
     for mount in all() where !result.contains(where: { $0 === mount.fileSystem }) { result.append(mount.fileSystem) }
     return result
+  }
+
+  /// The mounted file system of a block device.
+  static func fileSystem(on device: DeviceNumber) -> (any FileSystem)? {
+    fileSystems().first { $0.device != nil && $0.deviceNumber == device.rawValue }
+  }
+
+  /// The root of the names of a mounted file system: there is one tree of them, wherever it is seen.
+  private static func names(of fileSystem: any FileSystem) -> Dentry? {
+    var root = all().first { $0.fileSystem === fileSystem }?.root
+    while let above = root?.parent { root = above }
+    return root
+  }
+
+  /// Held by who adds or removes mounts: what is found mounted stays so.
+  private static let changing = BootCell<Mutex<Void, MountingRank>>()
+
+  /// Makes a file system, or finds the device's, and mounts it on a directory.
+  public static func mount(
+    _ type: [UInt8], source: [UInt8], at path: Path, flags: UInt32, options: [UInt8], context: PathContext
+  ) throws(Errno) {
+    guard try path.inode().isDirectory else { throw .notDirectory }
+    try changing.value.withLock { _ throws(Errno) in
+      let fileSystem = try FileSystemTypes.make(
+        type, source: source, readOnly: flags & MountFlags.readOnly != 0, options: options, context: context)
+      try add(Mount(fileSystem, root: names(of: fileSystem), source: source, flags: flags & 15), at: path)
+    }
   }
 
   /// Adds the first mount, the root of all paths.
@@ -129,6 +166,10 @@ public enum Mounts {
 
   /// Takes a mount away. Throws `resourceBusy` while something uses it, unless `lazy`.
   public static func remove(_ mount: Mount, lazy: Bool) throws(Errno) {
+    try changing.value.withLock { _ throws(Errno) in try removeLocked(mount, lazy: lazy) }
+  }
+
+  private static func removeLocked(_ mount: Mount, lazy: Bool) throws(Errno) {
     let place = try table.value.withLock { list throws(Errno) in
       guard let index = list.firstIndex(where: { $0 === mount }), let parent = mount.parent, let point = mount.point else {
         throw .invalidArgument
@@ -144,6 +185,17 @@ public enum Mounts {
     try finishIfUnused(mount)
   }
 
+  /// A mount that is out of the tree may have lost its last user.
+  public static let hasUnused = Atomic<Bool>(false)
+
+  /// Unmounts what nobody uses any more.
+  public static func finishUnused() {
+    hasUnused.store(false, ordering: .sequentiallyConsistent)
+    for mount in detached.value.withLock({ $0 }) {
+      do throws(Errno) { try finishIfUnused(mount) } catch { log("unmount: errno \(error.rawValue)") }
+    }
+  }
+
   /// Unmounts the file system of a mount that is out of the tree and that nobody uses, if it was its last.
   static func finishIfUnused(_ mount: Mount) throws(Errno) {
     guard mount.pins.load(ordering: .sequentiallyConsistent) == 0,
@@ -156,9 +208,13 @@ public enum Mounts {
     }
     if isUsed || all().contains(where: { $0.fileSystem === fileSystem }) { return }
     mount.root.dropUnusedBelow()
-    try WriteBack.run(fileSystem)
+    // It ends in any case; what could not be written is lost, and told.
+    var failure: Errno?
+    do throws(Errno) { try WriteBack.run(fileSystem) } catch { failure = error }
     FileWatches.unmounted(fileSystem)
+    defer { fileSystem.end() }
     try fileSystem.unmount()
+    if let failure { throw failure }
   }
 
   /// Moves a mount to another place (`mount --move`), or makes it the root of everything when `path` is nil.

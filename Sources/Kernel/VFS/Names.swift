@@ -34,6 +34,8 @@ public enum Names {
       _ = try writable(parent, who)
       if directory.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       dentry.set(inode: try make(directory))
+      let fileSystem = directory.fileSystem
+      if !fileSystem.namesAreExact { dentry.move(to: parent.dentry, name: fileSystem.keptName(place.name)) }
       return dentry
     }
     directory.touch(modification: true)
@@ -135,6 +137,12 @@ public enum Names {
           if !other.isDirectory, to.wantsDirectory { throw .notDirectory }
           if other.isDirectory { try checkNotInside(from.parent.dentry, target) }
         }
+        if target === moved, how == .replaces, !inode.fileSystem.namesAreExact, moved.name != inode.fileSystem.keptName(to.name) {
+          // Only its spelling changes.
+          try checkSticky(oldDirectory, inode, who)
+          let spelling = Dentry(name: to.name, parent: to.parent.dentry, inode: nil)
+          return try renameLocked(from, to, moved, spelling, oldDirectory, newDirectory)
+        }
         if target === moved || target.inode === inode { return }
         if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
           throw .resourceBusy
@@ -187,7 +195,7 @@ public enum Names {
     to.parent.dentry.remove(target)
     target.set(inode: nil)
     if replaced?.isDirectory == true { target.forgetChildren() }
-    moved.move(to: to.parent.dentry, name: to.name)
+    moved.move(to: to.parent.dentry, name: inode.fileSystem.keptName(to.name))
     oldDirectory.touch(modification: true)
     newDirectory.touch(modification: true)
     inode.touch()

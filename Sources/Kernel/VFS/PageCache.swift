@@ -161,16 +161,19 @@ extension Inode {
     // The page first: a block allocated for it holds somebody's old data.
     let frame = count == pageSize ? try freshPage(index) : try page(index)
     defer { Frames.release(frame) }
+    // And who has nothing to write gets no room for it.
+    try buffer.touch(count)
     try fileSystem.reserve(self, index, start..<(start + count))
-    var copied = 0
-    while copied == 0 {
-      try buffer.touch(count)
+    while true {
       enterPreemptionOff()
-      copied = buffer.take(into: frame, offset: start, count: count)
+      let copied = buffer.take(into: frame, offset: start, count: count)
       leavePreemptionOff()
+      if copied > 0 {
+        markDirty(index)
+        return copied
+      }
+      try buffer.touch(count)
     }
-    markDirty(index)
-    return copied
   }
 
   /// Bytes of the file for the kernel's own use; shorter at the end of the file.

@@ -161,9 +161,12 @@ extension Inode {
   }
 
   private func settle(_ index: UInt32, hasFailed: Bool) {
+    let end = size
     let lost: UInt32 = pages.withLock { tree in
       let value = tree[index]
       guard value & Self.readingBit != 0 else { return 0 }
+      // Whatever the device has behind the end: a mapping shows zeros there, and so does the file when it grows.
+      if isRegular, UInt64(index) == end >> 12 { Frame(value & ~Self.stateBits).zero(from: Int(end & 0xFFF), to: pageSize) }
       tree.set(index, to: hasFailed ? 0 : value & ~Self.readingBit)
       return hasFailed ? value : 0
     }

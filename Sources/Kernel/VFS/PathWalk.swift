@@ -143,13 +143,23 @@ public struct PathWalk {
   /// gone from the cache by now, and another have its place.
   static func lookupLocked(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
     if let child = parent.child(path.span, range) { return child }
-    let name = Array(path[range])
+    var name = Array(path[range])
+    let fileSystem = directory.fileSystem
     var inode: Inode?
-    do throws(Errno) { inode = try directory.fileSystem.lookup(name, in: directory) } catch {
+    do throws(Errno) {
+      let found = try fileSystem.find(name, in: directory)
+      if !fileSystem.namesAreExact, found.name != name {
+        // Each file has one dentry, under the name that its directory has.
+        name = found.name
+        if let child = parent.child(name.span, 0..<name.count) { return child }
+      }
+      inode = found.inode
+    } catch {
       if error != .noSuchFileOrDirectory { throw error }
     }
     let child = Dentry(name: name, parent: parent, inode: inode)
-    if directory.fileSystem.cachesNames { parent.insert(child) }
+    // A name that is none may become one by another spelling.
+    if fileSystem.cachesNames, inode != nil || fileSystem.namesAreExact { parent.insert(child) }
     return child
   }
 }

@@ -1,9 +1,12 @@
 import Sync
 
 // The order of the file layers' locks, outermost first.
+struct MountingRank: LockRank { static let level: UInt8 = 7 }
 public struct OffsetRank: LockRank { public static let level: UInt8 = 8 }
 public struct RenameRank: LockRank { public static let level: UInt8 = 10 }
-public struct InodeRank: LockRank { public static let level: UInt8 = 20 }
+public struct InodeRank: LockRank { public static let level: UInt8 = 19 }
+/// A file system is not synchronised while it ends, nor afterwards.
+public struct FileSystemLifeRank: LockRank { public static let level: UInt8 = 20 }
 public struct PageWriteRank: LockRank { public static let level: UInt8 = 21 }
 public struct PageFillRank: LockRank { public static let level: UInt8 = 25 }
 public struct FileSystemRank: LockRank { public static let level: UInt8 = 30 }

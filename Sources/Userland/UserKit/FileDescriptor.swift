@@ -146,9 +146,11 @@ public enum FileSystem {
   /// With `detach` it goes even while it is used. SPEC: umount2(2) MNT_DETACH.
   public static func unmount(_ path: Bytes, detach: Bool = false) throws(Errno) { try one(.umount2, path, detach ? 2 : 0) }
 
-  public static func mount(_ source: Bytes, at target: Bytes, type: Bytes, flags: UInt32 = 0) throws(Errno) {
+  public static func mount(_ source: Bytes, at target: Bytes, type: Bytes, flags: UInt32 = 0, options: Bytes = "") throws(Errno) {
     _ = try source.withPath { a throws(Errno) in
-      try target.withPath { b throws(Errno) in try type.withPath { c throws(Errno) in try call(.mount, a, b, c, flags) } }
+      try target.withPath { b throws(Errno) in
+        try type.withPath { c throws(Errno) in try options.withPath { d throws(Errno) in try call(.mount, a, b, c, flags, d) } }
+      }
     }
   }
 

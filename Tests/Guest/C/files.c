@@ -272,6 +272,30 @@ CASE(detached) {
   }
 }
 
+// A mapping is a use of the file system, as an open file is.
+CASE(mapped_file_system) {
+  OK(mkdir("m", 0755));
+  for (int i = 0; i < 20; i++) {
+    OK(mount("none", "m", "tmpfs", 0, ""));
+    int fd = OK(open("m/file", O_CREAT | O_RDWR, 0644));
+    OK(ftruncate(fd, 8192));
+    char *map = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(map != MAP_FAILED);
+    OK(close(fd));
+    FAILS(umount("m"), EBUSY);
+    map[0] = 1;
+    if (i % 2) {
+      OK(umount2("m", MNT_DETACH));
+      map[5000] = map[0];
+      EQUAL(map[5000], 1);
+      OK(munmap(map, 8192));
+    } else {
+      OK(munmap(map, 8192));
+      OK(umount("m"));
+    }
+  }
+}
+
 // A directory at two places; neither keeps the other from going.
 CASE(bound) {
   OK(mkdir("m", 0755));
