@@ -201,19 +201,28 @@ extension Ext2FS {
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {
     let block = (size + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift)
     guard let first = UInt32(exactly: block) else { throw .fileTooLarge }
-    let blocks = try takeBlocks(of: inode, from: first)
+    let blocks = try takeBlocks(of: inode, UInt64(first)..<UInt64.max)
     try attributesChanged(inode)
     retire(blocks)
   }
 
-  /// Takes a file's blocks from block `first` on out of its record, indirect ones too. They are the caller's to retire, once that is
-  /// in its place.
-  func takeBlocks(of inode: Inode, from first: UInt32) throws(Errno) -> [Range<UInt32>] {
+  public var hasHoles: Bool { true }
+
+  public func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno) {
+    let perPage = UInt64(blocksPerPage)
+    let blocks = try takeBlocks(of: inode, UInt64(pages.lowerBound) * perPage..<UInt64(pages.upperBound) * perPage)
+    try attributesChanged(inode)
+    retire(blocks)
+  }
+
+  /// Takes a range of a file's blocks out of its record, and indirect ones that only lead to those. They are the caller's to retire,
+  /// once that is in its place.
+  func takeBlocks(of inode: Inode, _ range: Range<UInt64>) throws(Errno) -> [Range<UInt32>] {
     guard let node = node(inode), inode.isRegular || inode.isDirectory || inode.isLink else { return [] }
     var blocks = Ext2BlockList()
     try node.record.withLock { record throws(Errno) in
       if record.inlineTarget != nil { return }
-      for index in 0..<12 where UInt32(index) >= first && record.blocks[index] != 0 {
+      for index in 0..<12 where range.contains(UInt64(index)) && record.blocks[index] != 0 {
         try release(record.blocks[index], &record, &blocks)
         record.blocks[index] = 0
       }
@@ -221,9 +230,10 @@ extension Ext2FS {
       var size = UInt64(pointersPerBlock)
       for level in 1...3 {
         let slot = 11 + level
-        if record.blocks[slot] != 0, start + size > UInt64(first) {
-          let from = UInt64(first) > start ? UInt64(first) - start : 0
-          if try freeTree(record.blocks[slot], level: level, from: from, &record, &blocks) { record.blocks[slot] = 0 }
+        let part = range.clamped(to: start..<(start + size))
+        if record.blocks[slot] != 0, !part.isEmpty {
+          let inside = (part.lowerBound - start)..<(part.upperBound - start)
+          if try freeTree(record.blocks[slot], level: level, inside, &record, &blocks) { record.blocks[slot] = 0 }
         }
         start += size
         size *= UInt64(pointersPerBlock)
@@ -239,27 +249,28 @@ extension Ext2FS {
     record.sectors -= min(record.sectors, sectorsPerBlock)
   }
 
-  /// Frees what lies at or behind `from` below an indirect block; true when the block itself went too.
-  private func freeTree(_ block: UInt32, level: Int, from: UInt64, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList)
-    throws(Errno) -> Bool
-  {
+  /// Frees a range of what is below an indirect block; true when that was all, and the block itself went too.
+  private func freeTree(
+    _ block: UInt32, level: Int, _ range: Range<UInt64>, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList
+  ) throws(Errno) -> Bool {
     guard superblock.isDataBlock(block) else { throw .ioError }
     var span: UInt64 = 1
     for _ in 1..<level { span *= UInt64(pointersPerBlock) }
     for slot in 0..<Int(pointersPerBlock) {
       let base = UInt64(slot) * span
-      guard base + span > from else { continue }
+      let part = range.clamped(to: base..<(base + span))
+      if part.isEmpty { continue }
       let child = try readBlock(block) { bytes in bytes.u32(slot * 4) ?? 0 }
       if child == 0 { continue }
       var gone = true
       if level == 1 {
         try release(child, &record, &blocks)
       } else {
-        gone = try freeTree(child, level: level - 1, from: from > base ? from - base : 0, &record, &blocks)
+        gone = try freeTree(child, level: level - 1, (part.lowerBound - base)..<(part.upperBound - base), &record, &blocks)
       }
       if gone { try changeBlock(block) { bytes in bytes.put32(0, at: slot * 4) } }
     }
-    guard from == 0 else { return false }
+    guard range.upperBound - range.lowerBound >= UInt64(pointersPerBlock) * span else { return false }
     // Not to be written any more: the block may be a file's soon.
     metadata.forgetPage(block)
     try release(block, &record, &blocks)

@@ -307,7 +307,7 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     inode.dropPages()
     do throws(Errno) {
-      var blocks = try takeBlocks(of: inode, from: 0)
+      var blocks = try takeBlocks(of: inode, 0..<UInt64.max)
       let number = UInt32(truncatingIfNeeded: inode.number)
       let (block, offset) = try location(number)
       let now = seconds(Clock.realtime)

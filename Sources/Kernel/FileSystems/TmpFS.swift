@@ -163,6 +163,8 @@ public final class TmpFS: FileSystem {
 
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {}
 
+  public var hasHoles: Bool { true }
+
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {}
 
   /// What one file's extended attributes may take, in bytes.

@@ -63,6 +63,7 @@ enum Boot {
       try Terminals.start(consoles: context.value.line.consoles, logging: !context.value.line.quiet)
       PCI.enumerate()
       Disks.start()
+      LoopDevices.start()
       StorageFileSystems.register()
       InformationFileSystems.register(commandLine: context.value.line.text)
       PosixQueues.start()

@@ -183,7 +183,7 @@ enum SystemFiles {
     var text = Text()
     text.add("major minor  #blocks  name\n\n")
     DeviceRegistry.forEach { name, isBlock, number, _, device in
-      guard isBlock, let node = device as? BlockNode else { return }
+      guard isBlock, let node = device as? BlockNode, node.disk.sectorCount > 0 else { return }
       text.add(UInt64(number.major), width: 4)
       text.add(UInt64(number.minor), width: 9)
       text.add(node.disk.sectorCount / 2, width: 11)

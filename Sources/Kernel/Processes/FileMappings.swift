@@ -25,6 +25,20 @@ public final class FileMappings: PageMapper {
     }
   }
 
+  public override func unmapShared(_ inode: Inode, _ pages: Range<UInt32>) {
+    forEachSpace { space in
+      space.state.withLock { state in
+        for area in state.areas.areas where area.shared && area.backing?.inode === inode {
+          let mapped = area.pageOffset..<UInt32(clamping: UInt64(area.pageOffset) + UInt64(area.range.count >> 12))
+          let part = pages.clamped(to: mapped)
+          if part.isEmpty { continue }
+          let start = area.start + (part.lowerBound - mapped.lowerBound) << 12
+          space.table.unmap(start..<(start + UInt32(part.count) << 12))
+        }
+      }
+    }
+  }
+
   public override func unmap(_ inode: Inode, from first: UInt32) {
     forEachSpace { space in
       space.state.withLock { state in

@@ -240,12 +240,19 @@ extension Call {
     let description = try description(a)
     let (offset, length) = (long(c, d), long(e, f))
     guard offset < 1 << 63, length < 1 << 63, length > 0 else { throw .invalidArgument }
-    if b != 0 { throw .notSupportedOnSocket }
+    // FALLOC_FL_KEEP_SIZE, and FALLOC_FL_PUNCH_HOLE with it.
+    if b > 3 || b == 2 { throw .notSupportedOnSocket }
     guard description.isWritable else { throw .badFileDescriptor }
     if description.file is PipeEnd { throw .illegalSeek }
     guard let inode = description.inode, inode.isRegular else { throw .operationNotSupportedByDevice }
     try checkFileSize(inode, offset + length)
-    try inode.allocate(offset..<(offset + length))
+    if b == 3 {
+      try inode.punch(offset..<(offset + length))
+    } else {
+      // Room behind the end is not kept.
+      if b == 1, offset + length > inode.size { throw .notSupportedOnSocket }
+      try inode.allocate(offset..<(offset + length))
+    }
     FileWatches.tell(description, .modify)
     return 0
   }
@@ -390,7 +397,11 @@ extension Call {
       let size = description.inode?.size ?? 0
       try UserMemory.write32(UInt32(clamping: size > position ? size - position : 0), to: c)
       return 0
-    default: return UInt32(bitPattern: try description.file.control(b, c, description))
+    default:
+      if let node = description.file as? BlockNode, let loop = node.disk as? LoopDevice {
+        return try loopControl(node, loop, description)
+      }
+      return UInt32(bitPattern: try description.file.control(b, c, description))
     }
   }
 

@@ -104,7 +104,8 @@ public enum Shutdown {
   static func quiesce() {
     do throws(Errno) {
       try Mounts.sync()
-      for fileSystem in Mounts.fileSystems() { try fileSystem.unmount() }
+      // Those on loop devices before those that hold their files.
+      for fileSystem in Mounts.fileSystems().reversed() { try fileSystem.unmount() }
     } catch { log("shutdown: a file system could not be written: errno \(error.rawValue)") }
   }
   public static func powerOff(status: UInt32) -> Never {

@@ -12,6 +12,7 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   private var inodeSlot: Inode?
   public let deviceNumber: UInt32
   private let isMounted = Atomic<Bool>(false)
+  private let openings = Atomic<Int>(0)
 
   public init(_ disk: any BlockDevice, number: DeviceNumber) {
     self.disk = disk
@@ -54,7 +55,25 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   public func claim() throws(Errno) {
     if isMounted.exchange(true, ordering: .acquiringAndReleasing) { throw .resourceBusy }
   }
-  public func release() { isMounted.store(false, ordering: .releasing) }
+  public func release() {
+    isMounted.store(false, ordering: .releasing)
+    endUnused()
+  }
+
+  /// A loop device may end with its last use.
+  private func endUnused() {
+    guard let loop = disk as? LoopDevice, openings.load(ordering: .acquiring) == 0, !isMounted.load(ordering: .acquiring),
+      loop.binding?.endsWithUse == true
+    else { return }
+    // Another one may have been faster.
+    try? LoopDevices.unbind(self, loop)
+  }
+
+  /// The device has another size from now on.
+  func resize() {
+    let size = disk.sectorCount * 512
+    inode.attributes.withLock { $0.size = size }
+  }
 
   /// Forgets what it has of the device, which a file system reads and writes without it.
   public func invalidate() throws(Errno) {
@@ -63,7 +82,13 @@ public final class BlockNode: Device, OpenFile, FileSystem {
   }
   public func statistics() -> FileSystemStatistics { FileSystemStatistics(magic: 0x6264_6576) }
 
-  public func open(_ node: Inode, flags: UInt32) throws(Errno) -> any OpenFile { self }
+  public func open(_ node: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    openings.wrappingAdd(1, ordering: .relaxed)
+    return self
+  }
+  public func close(_ description: FileDescription) {
+    if openings.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 { endUnused() }
+  }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     try inode.read(&buffer, at: offset)
   }

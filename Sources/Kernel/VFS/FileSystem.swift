@@ -100,6 +100,10 @@ public protocol FileSystem: AnyObject {
   func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
   /// Makes sure that a byte range of a page can be written later: `noSpace` comes here, not at write-back.
   func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
+  /// Whether files can have holes.
+  var hasHoles: Bool { get }
+  /// Gives back what pages of a file take; nothing of them is wanted any more.
+  func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno)
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
   /// Changes what somebody wants into what it can keep, or throws `notPermitted`. Attributes are locked: it must not sleep.
@@ -160,6 +164,8 @@ extension FileSystem {
   }
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
+  public var hasHoles: Bool { false }
+  public func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno) {}
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno) {}
   public func attributesChanged(_ inode: Inode) throws(Errno) {}

@@ -43,4 +43,44 @@ extension Inode {
     }
     return found
   }
+
+  /// Makes a hole of a range as far as the file goes; parts of pages at its ends become zeros. Throws `notSupportedOnSocket`.
+  public func punch(_ range: Range<UInt64>) throws(Errno) {
+    guard fileSystem.hasHoles else { throw .notSupportedOnSocket }
+    try mutex.withLock { _ throws(Errno) in
+      let size = size
+      let end = min(range.upperBound, size)
+      guard range.lowerBound < end else { return }
+      let start = UInt32(clamping: (range.lowerBound + 4095) >> 12)
+      // Behind the file's end the last page has nothing to keep.
+      let pages = start..<max(start, UInt32(clamping: (end == size ? end + 4095 : end) >> 12))
+      let first = range.lowerBound >> 12
+      if range.lowerBound & 0xFFF != 0 { try clear(range.lowerBound..<min(end, (first + 1) << 12)) }
+      if end != size, end & 0xFFF != 0, end >> 12 != first || range.lowerBound & 0xFFF == 0 { try clear((end & ~0xFFF)..<end) }
+      if !pages.isEmpty {
+        empty(pages)
+        // What is being written of them goes to blocks that are somebody else's soon.
+        writing.withLock { _ in }
+        try fileSystem.punch(self, pages)
+      }
+      touch(modification: true)
+      try fileSystem.attributesChanged(self)
+    }
+  }
+
+  /// Zeros in a part of one page, unless there is a hole.
+  private func clear(_ range: Range<UInt64>) throws(Errno) {
+    let start = range.lowerBound & ~0xFFF
+    do throws(Errno) { _ = try next(.data, from: start, end: start + 4096) } catch {
+      if error == .noSuchAddressOrDevice { return }
+      throw error
+    }
+    guard let index = UInt32(exactly: range.lowerBound >> 12) else { return }
+    let frame = try page(index)
+    defer { Frames.release(frame) }
+    let from = Int(range.lowerBound & 0xFFF)
+    try fileSystem.reserve(self, index, from..<(from + range.count))
+    frame.zero(from: from, to: from + range.count)
+    markDirty(index)
+  }
 }

@@ -291,6 +291,40 @@ extension Inode {
     }
   }
 
+  /// Pages become zeros, and go unless a private mapping has them.
+  func empty(_ range: Range<UInt32>) {
+    awaitReads()
+    let isMemory = fileSystem.livesInMemory
+    forEachPage(range) { tree, index, value in
+      Frame(value & ~Self.stateBits).zero()
+      // In memory it is the only copy there is.
+      if isMemory || value & Self.dirtyBit == 0 { return }
+      tree.set(index, to: value & ~Self.dirtyBit)
+      WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed)
+    }
+    // Who writes to one from now on marks it.
+    if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmapShared(self, range) }
+    forEachPage(range) { tree, index, value in
+      guard Frames.referenceCount(Frame(value & ~Self.stateBits)) == 1, isMemory || value & Self.dirtyBit == 0 else { return }
+      tree.set(index, to: 0)
+      drop(value)
+    }
+  }
+
+  /// Each cached page of a range, under the lock that is taken for each anew.
+  private func forEachPage(_ range: Range<UInt32>, _ body: (inout RadixTree, UInt32, UInt32) -> Void) {
+    var next = range.lowerBound
+    while next < range.upperBound {
+      let index: UInt32? = pages.withLock { tree in
+        guard let found = tree.first(from: next), found.index < range.upperBound else { return nil }
+        body(&tree, found.index, found.value)
+        return found.index
+      }
+      guard let index else { return }
+      next = index + 1
+    }
+  }
+
   private func drop(_ value: UInt32) {
     let memory = fileSystem.memory
     if value & Self.dirtyBit != 0, memory == nil { WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
@@ -378,6 +412,7 @@ public enum PageCache {
     KernelSpace.trimStacks()
     for mount in Mounts.all() { mount.root.dropUnusedBelow() }
     for fileSystem in Mounts.fileSystems() { fileSystem.dropUnused() }
+    DeviceRegistry.forEach { _, isBlock, _, _, device in if isBlock, let node = device as? BlockNode { _ = node.inode.dropCleanPages() } }
   }
 }
 

@@ -10,6 +10,8 @@ open class PageMapper {
   public init() {}
   /// Makes a file's shared pages read-only everywhere: the next write to one faults and marks it dirty again.
   open func writeProtect(_ inode: Inode) {}
+  /// Takes pages of a file out of its shared mappings.
+  open func unmapShared(_ inode: Inode, _ pages: Range<UInt32>) {}
   /// Takes a file's pages from `first` on out of every mapping, private copies too.
   open func unmap(_ inode: Inode, from first: UInt32) {}
 }

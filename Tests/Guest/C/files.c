@@ -272,6 +272,69 @@ CASE(detached) {
   }
 }
 
+static void punch(int fd, long long offset, long long length) {
+  OK(fallocate64(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+// Any part of a file becomes a hole: its blocks are free, what is around it stays, and mappings see it.
+static void punched(void) {
+  enum { size = 700000 };
+  static unsigned char model[size], found[size];
+  int fd = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0644));
+  for (int i = 0; i < size; i++) model[i] = i * 7 + (i >> 9) + 1;
+  EQUAL(write(fd, model, size), size);
+  OK(fsync(fd));
+  struct stat before, after;
+  OK(fstat(fd, &before));
+  unsigned char *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  unsigned char *private = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  CHECK(shared != MAP_FAILED && private != MAP_FAILED);
+  private[100000] = 0x77; // a copy of its own
+  CHECK(shared[100000] == model[100000]);
+  const struct {
+    int at, count;
+  } parts[] = {{98304, 8192}, {1000, 3000}, {5000, 10}, {200000, 100}, {299999, 200002}, {0, 1}, {size - 5000, 100000}};
+  for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
+    int at = parts[i].at, count = at + parts[i].count > size ? size - at : parts[i].count;
+    punch(fd, at, parts[i].count);
+    memset(model + at, 0, count);
+    EQUAL(pread(fd, found, size, 0), size);
+    CHECK(!memcmp(found, model, size));
+    CHECK(!memcmp(shared, model, size));
+  }
+  EQUAL(private[100000], 0x77);
+  EQUAL(lseek(fd, 0, SEEK_END), size);
+  OK(munmap(shared, size));
+  OK(munmap(private, size));
+  punch(fd, 299999, 200002); // a mapping of memory's file has filled it again
+  OK(fsync(fd));
+  OK(fstat(fd, &after));
+  CHECK(before.st_blocks - after.st_blocks >= 196608 / 512);
+  EQUAL(lseek(fd, 310000, SEEK_DATA) / 4096, 500001 / 4096);
+  // It can be written to again.
+  memset(model + 400000, 0x11, 10000);
+  EQUAL(pwrite(fd, model + 400000, 10000, 400000), 10000);
+  EQUAL(pread(fd, found, size, 0), size);
+  CHECK(!memcmp(found, model, size));
+  // All of it, and nothing.
+  punch(fd, 0, 1LL << 40);
+  EQUAL(lseek(fd, 0, SEEK_END), size);
+  FAILS(lseek(fd, 0, SEEK_DATA), ENXIO);
+  punch(fd, size, 1000);
+  FAILS(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 4096), EOPNOTSUPP);
+  FAILS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 0), EINVAL);
+  OK(close(fd));
+  fd = OK(open("file", O_RDONLY));
+  FAILS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), EBADF);
+  OK(close(fd));
+  OK(unlink("file"));
+}
+CASE(holes_made) {
+  on_disk();
+  punched();
+  off_disk();
+}
+CASE(holes_made_in_memory) { punched(); }
+
 // A mapping is a use of the file system, as an open file is.
 CASE(mapped_file_system) {
   OK(mkdir("m", 0755));

@@ -1,0 +1,171 @@
+// Files as disks. The images are copies of the FAT volumes of the second disk.
+#include "test.h"
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+
+static char disk[16], device[32];
+
+// A file with the disk's partition of a number, and a loop device that is free.
+static int image(const char *name, int number) {
+  static char block[1 << 16];
+  char part[32];
+  snprintf(disk, sizeof disk, "/dev/%s", access("/dev/vdb", F_OK) ? "hdb" : "vdb");
+  snprintf(part, sizeof part, "%s%d", disk, number);
+  int from = OK(open(part, O_RDONLY)), to = OK(open(name, O_RDWR | O_CREAT | O_TRUNC, 0644));
+  for (ssize_t count; (count = OK(read(from, block, sizeof block)));) EQUAL(write(to, block, count), count);
+  OK(close(from));
+  int control = OK(open("/dev/loop-control", O_RDWR));
+  snprintf(device, sizeof device, "/dev/loop%ld", OK(ioctl(control, LOOP_CTL_GET_FREE)));
+  OK(close(control));
+  return to;
+}
+static long long size_of(int fd) {
+  unsigned long long size;
+  OK(ioctl(fd, 0x80041272, &size)); // BLKGETSIZE64
+  return size;
+}
+static void expect(const char *name, const char *text) {
+  char found[100] = "";
+  int fd = OK(open(name, O_RDONLY));
+  OK(read(fd, found, sizeof found - 1));
+  OK(close(fd));
+  if (strcmp(found, text)) FAIL("%s has %s, not %s", name, found, text);
+}
+static void put(const char *name, const char *text) {
+  int fd = OK(open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  EQUAL(write(fd, text, strlen(text)), strlen(text));
+  OK(fsync(fd));
+  OK(close(fd));
+}
+
+CASE(a_file_system_in_a_file) {
+  on_disk();
+  for (int number = 1; number <= 2; number++) {
+    int file = image("image", number), loop = OK(open(device, O_RDWR));
+    struct stat s;
+    OK(fstat(file, &s));
+    EQUAL(size_of(loop), 0);
+    OK(ioctl(loop, LOOP_SET_FD, file));
+    EQUAL(size_of(loop), s.st_size);
+    OK(mkdir("m", 0755));
+    OK(mount(device, "m", "vfat", 0, ""));
+    expect("m/given/Short.txt", "short\n");
+    put("m/from the loop", "text");
+    static char block[1 << 20];
+    int fd = OK(open("m/large", O_RDWR | O_CREAT, 0644));
+    memset(block, number, sizeof block);
+    EQUAL(write(fd, block, sizeof block), (int)sizeof block);
+    OK(fsync(fd));
+    OK(close(fd));
+    FAILS(ioctl(loop, LOOP_CLR_FD), EBUSY);
+    OK(umount("m"));
+    OK(ioctl(loop, LOOP_CLR_FD));
+    EQUAL(size_of(loop), 0);
+    // It is in the file.
+    OK(ioctl(loop, LOOP_SET_FD, file));
+    OK(mount(device, "m", "vfat", MS_RDONLY, ""));
+    expect("m/FROM the loop", "text");
+    fd = OK(open("m/large", O_RDONLY));
+    static char found[1 << 20];
+    EQUAL(read(fd, found, sizeof found), (int)sizeof found);
+    CHECK(!memcmp(found, block, sizeof block));
+    OK(close(fd));
+    OK(umount("m"));
+    OK(ioctl(loop, LOOP_CLR_FD));
+    OK(close(loop));
+    OK(close(file));
+    OK(rmdir("m"));
+  }
+  off_disk();
+}
+
+CASE(a_part_of_a_disk) {
+  int file = image("image", 1), whole = OK(open(disk, O_RDONLY)), loop = OK(open(device, O_RDWR));
+  OK(close(file));
+  OK(unlink("image"));
+  struct loop_config config = {.fd = whole, .info = {.lo_offset = 1 << 20, .lo_sizelimit = 4 << 20, .lo_flags = LO_FLAGS_READ_ONLY}};
+  strcpy((char *)config.info.lo_file_name, disk);
+  OK(ioctl(loop, LOOP_CONFIGURE, &config));
+  EQUAL(size_of(loop), 4 << 20);
+  struct loop_info64 info;
+  OK(ioctl(loop, LOOP_GET_STATUS64, &info));
+  EQUAL(info.lo_offset, 1 << 20);
+  EQUAL(info.lo_flags, LO_FLAGS_READ_ONLY);
+  CHECK(!strcmp((char *)info.lo_file_name, disk));
+  OK(mkdir("m", 0755));
+  OK(mount(device, "m", "vfat", MS_RDONLY, ""));
+  expect("m/given/Short.txt", "short\n");
+  OK(umount("m"));
+  OK(rmdir("m"));
+  // Its second volume.
+  info.lo_offset = 5 << 20;
+  info.lo_sizelimit = 0;
+  OK(ioctl(loop, LOOP_SET_STATUS64, &info));
+  EQUAL(size_of(loop), size_of(whole) - (5 << 20));
+  char sector[512];
+  EQUAL(pread(loop, sector, sizeof sector, 0), (int)sizeof sector);
+  CHECK(!memcmp(sector + 54, "FAT16   ", 8));
+  OK(ioctl(loop, LOOP_CLR_FD));
+  EQUAL(read(loop, sector, sizeof sector), 0);
+  OK(close(whole));
+  OK(close(loop));
+}
+
+CASE(ends_with_its_use) {
+  int file = image("image", 1), loop = OK(open(device, O_RDWR));
+  struct loop_config config = {.fd = file, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
+  struct loop_info64 info;
+  OK(mkdir("m", 0755));
+  OK(ioctl(loop, LOOP_CONFIGURE, &config));
+  OK(mount(device, "m", "vfat", 0, ""));
+  OK(close(loop));
+  OK(close(file));
+  put("m/file", "content");
+  OK(unlink("image"));
+  loop = OK(open(device, O_RDWR));
+  OK(ioctl(loop, LOOP_GET_STATUS64, &info));
+  OK(close(loop));
+  expect("m/file", "content");
+  OK(umount("m"));
+  loop = OK(open(device, O_RDWR));
+  FAILS(ioctl(loop, LOOP_GET_STATUS64, &info), ENXIO);
+  OK(close(loop));
+  OK(rmdir("m"));
+}
+
+CASE(answers) {
+  int file = image("image", 1), loop = OK(open(device, O_RDWR)), control = OK(open("/dev/loop-control", O_RDWR));
+  struct loop_info64 info = {};
+  FAILS(ioctl(loop, LOOP_SET_FD, -1), EBADF);
+  FAILS(ioctl(loop, LOOP_SET_FD, loop), EBADF);
+  int directory = OK(open("/tmp", O_RDONLY));
+  FAILS(ioctl(loop, LOOP_SET_FD, directory), EINVAL);
+  OK(close(directory));
+  FAILS(ioctl(loop, LOOP_CLR_FD), ENXIO);
+  FAILS(ioctl(loop, LOOP_GET_STATUS64, &info), ENXIO);
+  FAILS(ioctl(loop, LOOP_SET_STATUS64, &info), ENXIO);
+  FAILS(ioctl(loop, LOOP_SET_STATUS64, NULL), EFAULT);
+  FAILS(ioctl(loop, LOOP_CONFIGURE, NULL), EFAULT);
+  FAILS(ioctl(control, LOOP_CTL_ADD, 0), EEXIST);
+  FAILS(mount(device, "/tmp/case", "vfat", 0, ""), EINVAL);
+  OK(ioctl(loop, LOOP_SET_FD, file));
+  FAILS(ioctl(loop, LOOP_SET_FD, file), EBUSY);
+  info.lo_encrypt_type = 1;
+  FAILS(ioctl(loop, LOOP_SET_STATUS64, &info), EINVAL);
+  // The file may become shorter than the device: an error, for what is not there.
+  OK(ftruncate(file, 1 << 20));
+  char block[4096];
+  EQUAL(pread(loop, block, sizeof block, 2 << 20), (int)sizeof block);
+  OK(ioctl(loop, LOOP_SET_CAPACITY));
+  EQUAL(size_of(loop), 1 << 20);
+  EQUAL(pread(loop, block, sizeof block, 2 << 20), 0);
+  // Offsets that nothing has.
+  memset(&info, 0, sizeof info);
+  info.lo_offset = ~0ull;
+  OK(ioctl(loop, LOOP_SET_STATUS64, &info));
+  EQUAL(size_of(loop), 0);
+  OK(ioctl(loop, LOOP_CLR_FD));
+  OK(close(control));
+  OK(close(loop));
+  OK(close(file));
+}
