@@ -18,7 +18,8 @@ struct PowerCutPlan {
   }
   private var random: SeededNumbers
 
-  init(seed: UInt64) {
+  /// - Parameter links: Whether the file system lets a file have several names.
+  init(seed: UInt64, links: Bool) {
     random = SeededNumbers(state: seed &* 7919 &+ 5)
     blockSize = [1024, 4096][Int(seed % 2)]
     var files: [String: File] = [:]
@@ -50,7 +51,7 @@ struct PowerCutPlan {
         files[new] = files[name]
         files[name] = nil
       case 12:
-        guard let name else { continue }
+        guard let name, links else { continue }
         names += 1
         let new = Self.folders.randomElement(using: &random)! + "/l\(names)"
         step("link \(name) \(new)")
@@ -97,7 +98,7 @@ struct PowerCutPlan {
     var files: [String: File] = [:]
     /// The step that gave a name its meaning, or took it; and up to which step names in its folder are on the disk.
     var named: [String: Int] = [:]
-    var gone: [String: File] = [:]
+    var gone: [String: (file: File, named: Int)] = [:]
     var folders: [String: Int] = [:]
     for (number, step) in steps[..<end].enumerated() {
       let words = step.split(separator: " ").map(String.init)
@@ -127,12 +128,12 @@ struct PowerCutPlan {
         gone[words[2]] = nil
         if words[0] == "rename" {
           files[name] = nil
+          gone[name] = file.map { ($0, named[name]!) }
           named[name] = number
-          gone[name] = file
         }
       case "unlink":
         files[name]!.changed = number
-        gone[name] = files[name]
+        gone[name] = files[name].map { ($0, named[name]!) }
         files[name] = nil
         named[name] = number
       case "fsync" where number <= mark:
@@ -148,11 +149,13 @@ struct PowerCutPlan {
     for (name, file) in files where file.synchronised > file.changed && (folders[Self.folder(name)] ?? -1) > named[name]! {
       result[name] = .there(file.content)
     }
-    for (name, file) in gone {
-      if (folders[Self.folder(name)] ?? -1) > named[name]! {
+    for (name, old) in gone {
+      let folder = folders[Self.folder(name)] ?? -1
+      if folder > named[name]! {
         result[name] = .gone
-      } else if file.synchronised > file.written {
-        result[name] = .goneOr(file.content)
+      } else if folder > old.named, old.file.synchronised > old.file.written {
+        // The name was this file's on the disk, too; else it may be an earlier one's there.
+        result[name] = .goneOr(old.file.content)
       }
     }
     return result
