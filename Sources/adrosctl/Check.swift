@@ -18,6 +18,7 @@ struct Check: AsyncParsableCommand {
       }
       await results.check("check: unsafe tokens stay in trusted targets") { try UnsafeRule.check() }
       await results.check("check: the C cases have been run on Linux") { try LinuxOracle.checkRecord() }
+      await results.check("check: docs/syscalls.md lists the calls there are") { try SyscallTable.check() }
       try await Builder.build(.kernel)
       await results.check("check: no SSE, MMX or x87 in the kernel") { try await KernelCode.checkInstructions() }
       await results.check("check: no lazy globals in the kernel") { try await KernelCode.checkLazyGlobals() }
@@ -28,6 +29,31 @@ struct Check: AsyncParsableCommand {
     }
     print("\(results.passed) passed, \(results.failed) failed" + (results.skipped > 0 ? ", \(results.skipped) skipped" : ""))
     if results.failed > 0 { throw ExitCode(ExitStatus.testsFailed) }
+  }
+}
+
+/// The list of system calls in the documentation, and those that the kernel knows.
+enum SyscallTable {
+  static func check() throws {
+    let sources = Paths.inTop("Sources/Kernel")
+    let dispatcher = try String(contentsOf: sources.appendingPathComponent("Syscalls/SyscallDispatcher.swift"), encoding: .utf8)
+    let numbers = try String(contentsOf: sources.appendingPathComponent("SystemABI/SyscallNumber.swift"), encoding: .utf8)
+    let all = Set(numbers.matches(of: /case `?(\w+)`? = \d+/).map { String($0.output.1) })
+    // Those that are refused by name come last.
+    guard let refusals = dispatcher.range(of: "// Obsolete, left out.") else {
+      throw ToolError("the dispatcher has no list of what it refuses", why: "no `// Obsolete, left out.`", hint: "see docs/howto.md")
+    }
+    let refused = Set(dispatcher[refusals.upperBound...].matches(of: /\.(\w+)/).map { String($0.output.1) })
+    let known = all.subtracting(refused)
+    let text = try String(contentsOf: Paths.inTop("docs/syscalls.md"), encoding: .utf8)
+    let parts = text.components(separatedBy: "## ")
+    guard parts.count > 2 else { throw ToolError("docs/syscalls.md has no lists", why: "no headings", hint: "see docs/howto.md") }
+    let listed = Set(parts[1].matches(of: /(\w+) \(\d+\)/).map { String($0.output.1) })
+    let others = Set(parts[2...].joined().matches(of: /(\w+) \(\d+\)/).map { String($0.output.1) })
+    let count = "\(known.count) of \(all.count) numbers are implemented"
+    let missing = known.symmetricDifference(listed).union(others.intersection(known)).union(all.subtracting(listed).subtracting(others))
+    if missing.isEmpty, text.contains(count) { return }
+    throw ToolError("docs/syscalls.md is not up to date", why: missing.sorted().joined(separator: ", "), hint: "the line is: \(count)")
   }
 }
 
