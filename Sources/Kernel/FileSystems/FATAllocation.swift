@@ -292,12 +292,12 @@ extension FATFS {
       var offset = 0
       while offset < pageSize {
         let position = start + UInt64(offset)
-        let number = UInt32(position / UInt64(clusterBytes))
+        let number = UInt32(clamping: position / UInt64(clusterBytes))
         let inside = UInt32(position % UInt64(clusterBytes))
         let count = min(pageSize - offset, Int(clusterBytes - inside))
         var sector: UInt64?
         if position < end {
-          try learn(&clusters, upTo: number + 1)
+          try learn(&clusters, upTo: number &+ 1)
           if let cluster = clusters.chain[number] { sector = geometry.firstSector(of: cluster) + UInt64(inside / 512) }
           if sector == nil, !forWriting {
             log("fat: a file is longer than its chain")

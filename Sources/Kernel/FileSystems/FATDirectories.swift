@@ -245,9 +245,11 @@ extension FATFS {
     kept.owner = options.owner
     kept.group = options.group
     let inode = Inode(self, number: number(for: position), attributes: kept, payload: node)
-    if isDirectory { try fillDirectory(inode, node, parent: directory) }
     let home = FATNode.Home(directory: directory, slots: room.slots, position: position)
-    do throws(Errno) { try records.withLock { _ throws(Errno) in try write(wanted, room, inode, to: home) } } catch {
+    do throws(Errno) {
+      if isDirectory { try fillDirectory(inode, node, parent: directory) }
+      try records.withLock { _ throws(Errno) in try write(wanted, room, inode, to: home) }
+    } catch {
       if let clusters = try? takeClusters(of: inode, from: 0) { retire(clusters) }
       throw error
     }

@@ -169,3 +169,69 @@ CASE(answers) {
   OK(close(loop));
   OK(close(file));
 }
+
+static int visited;
+static int visit(const char *path, const struct stat *status, int type, struct FTW *place) {
+  static char block[65536];
+  (void)status;
+  if (type == FTW_F) {
+    int fd = open(path, O_RDWR);
+    if (fd < 0) fd = open(path, O_RDONLY);
+    if (fd >= 0) {
+      (void)!read(fd, block, sizeof block);
+      (void)!pwrite(fd, "changed", 7, 3);
+      (void)!ftruncate(fd, visited % 3 * 1000);
+      close(fd);
+    }
+    if (visited % 4 == 0) unlink(path);
+  }
+  if (type == FTW_D && visited % 5 == 0) {
+    char name[4200];
+    snprintf(name, sizeof name, "%s/a name of its own", path);
+    int fd = open(name, O_RDWR | O_CREAT, 0644);
+    if (fd >= 0) {
+      (void)!write(fd, block, 10000);
+      close(fd);
+    }
+    rename(name, "m/moved");
+    snprintf(name, sizeof name, "%s/directory", path);
+    mkdir(name, 0755);
+  }
+  return ++visited > 200 || place->level > 12;
+}
+// Volumes with any bytes in their boot sectors, tables and directories: some errors, and nothing else.
+LIMITED_CASE(any_bytes_for_fat, 120) {
+  static char clean[256 << 10];
+  OK(mkdir("m", 0755));
+  int mounted = 0;
+  for (int number = 1; number <= 2; number++) {
+    int file = image("image", number), loop = OK(open(device, O_RDWR));
+    EQUAL(pread(file, clean, sizeof clean, 0), (int)sizeof clean);
+    unsigned random = number;
+    for (int round = 0; round < (torture() ? 1000 : 40); round++) {
+      OK(pwrite(file, clean, sizeof clean, 0));
+      int flips = 1 + round % 60;
+      // The first bytes decide what all the others are.
+      unsigned range = round % 3 == 0 ? 90 : sizeof clean;
+      for (int i = 0; i < flips; i++) {
+        random = random * 1103515245 + 12345;
+        char byte = random >> 24;
+        EQUAL(pwrite(file, &byte, 1, (random >> 4) % range), 1);
+      }
+      OK(ioctl(loop, LOOP_SET_FD, file));
+      if (!mount(device, "m", "vfat", 0, "")) {
+        mounted++;
+        visited = round;
+        nftw("m", visit, 8, FTW_PHYS);
+        sync();
+        OK(umount2("m", 0));
+      }
+      OK(ioctl(loop, LOOP_CLR_FD));
+    }
+    OK(close(loop));
+    OK(close(file));
+  }
+  CHECK(mounted > 20);
+  OK(unlink("image"));
+  OK(rmdir("m"));
+}
