@@ -59,7 +59,8 @@ enum ProgramTests {
   private static func runDynamic(_ results: Results, _ timeout: Double) async throws {
     let packages = [
       "bash", "coreutils", "findutils", "grep", "sed", "gawk", "tar", "xz-utils", "python3", "perl", "sqlite3", "lua5.4", "make", "gcc",
-      "libc6-dev", "git", "strace", "gdb", "dash",
+      "tcc",
+      "libc6-dev", "git", "strace", "gdb", "dash", "gzip", "mawk",
     ]
     guard let folder = try await unpack(packages, results, names[1]) else { return }
     var tree = RootTree()
@@ -77,6 +78,7 @@ enum ProgramTests {
     let python = ["/usr/bin/python3", "-c"]
     let cases: [Case] = [
       ("gcc compiles, gdb looks on", bash, "cd /root; gcc -g h.c -o h && ./h && \(gdb)", "42\n$1 = 21\n#1  main () at h.c:3"),
+      ("tcc compiles and runs", bash, "cd /root; tcc h.c -o t && ./t; tcc -run h.c", "42\n42"),
       ("strace follows a child", bash, "strace -f -o /t sh -c '/bin/true; exit 0'; grep -c '+++ exited with 0 +++' /t", "2"),
       ("strace counts", bash, "strace -f -c -o /t ls / > /tmp/l; grep -cw -e getdents64 -e openat /t", "2"),
       (
@@ -96,6 +98,13 @@ enum ProgramTests {
           + "print(q.get(),p.join(),s.check_output('echo sub',shell=True))",
         "9 None b'sub\\n'"
       ),
+      (
+        "python threads", python,
+        "import threading as t,queue;q=queue.Queue();w=[t.Thread(target=lambda:[q.put(i) for i in range(500)]) for _ in range(8)];"
+          + "[x.start() for x in w];[x.join() for x in w];print(q.qsize())",
+        "4000"
+      ),
+      ("gzip and mawk", bash, "seq 1000 | gzip | gunzip | mawk '{s+=$1} END {print s}'", "500500"),
       (
         "perl counts", ["/usr/bin/perl", "-e"], "my %h; $h{$_ % 7}++ for 1..10000; print join(',', map {$h{$_}} sort keys %h)",
         "1428,1429,1429,1429,1429,1428,1428"
@@ -155,10 +164,20 @@ enum ProgramTests {
         "one\ntwo more"
       ),
       (
+        "bash stops a job and goes on with it", bash,
+        "export LC_ALL=C.UTF-8 TERM=linux; cd /tmp; keys() { tmux send-keys \"$@\"; };"
+          + " await() { for i in {1..200}; do grep -q \"$1\" $2 2>/dev/null && return; sleep 0.05; done; echo no $1; };"
+          + " tmux -f /dev/null new-session -d 'bash --norc -i'; keys 'echo up > a' Enter; await up a;"
+          + " keys 'echo on > b; sleep 100' Enter; await on b; until pgrep -x sleep > /dev/null; do :; done; keys C-z; keys 'jobs > j' Enter; await sleep j;"
+          + " gawk '{print $2, $3}' j; keys 'bg; jobs > k; kill %1; wait; echo over > c' Enter; await over c; gawk '{print $2, $3}' k; tmux kill-server",
+        "Stopped sleep\nRunning sleep"
+      ),
+      (
         "tmux keeps a shell", bash,
         "export LC_ALL=C.UTF-8 TERM=linux; tmux -f /dev/null new-session -d -x 60 -y 20 bash; tmux send-keys 'stty size; tty' Enter;"
           + " for i in {1..100}; do tmux capture-pane -p > /tmp/o; grep -q ^/dev /tmp/o && break; sleep 0.05; done;"
-          + " grep -x -e '[0-9 ]*' -e /dev/.* /tmp/o | grep .; tmux kill-server; ls /dev/pts",
+          + " grep -x -e '[0-9 ]*' -e /dev/.* /tmp/o | grep .; tmux kill-server;"
+          + " for i in {1..100}; do [ \"$(ls /dev/pts)\" ] || break; sleep 0.05; done; ls /dev/pts",
         "20 60\n/dev/pts/0"
       ),
     ]
