@@ -53,7 +53,6 @@ extension Call {
     let file = try description(number)
     let isReadOnly = !file.isWritable || !device.isWritable
     if let other = file.file as? BlockNode {
-      if other === device.file as? BlockNode { throw .badFileDescriptor }
       return LoopDevice.Binding(other.inode, path: file.path, isReadOnly: isReadOnly)
     }
     guard let inode = file.inode, inode.isRegular, file.isReadable else { throw .invalidArgument }

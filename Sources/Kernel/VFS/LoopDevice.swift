@@ -214,9 +214,14 @@ public final class LoopDevices: Device, OpenFile {
     }
   }
 
-  /// Binds a device. Throws `resourceBusy`.
+  /// Binds a device. Throws `resourceBusy`, and `badFileDescriptor` for one that would be made of itself.
   public static func bind(_ node: BlockNode, _ loop: LoopDevice, to binding: LoopDevice.Binding) throws(Errno) {
     try cell.value.devices.withLock { _ throws(Errno) in
+      var below = binding.inode.fileSystem as? BlockNode
+      while let other = below {
+        if other === node { throw .badFileDescriptor }
+        below = (other.disk as? LoopDevice)?.binding?.inode.fileSystem as? BlockNode
+      }
       try loop.bind(binding)
       node.resize()
     }
@@ -236,8 +241,9 @@ public final class LoopDevices: Device, OpenFile {
     defer { node.release() }
     try cell.value.devices.withLock { _ throws(Errno) in
       if loop.binding == nil { throw .noSuchAddressOrDevice }
-      try node.sync()
-      try node.invalidate()
+      // It ends also where the file cannot be written any more.
+      do throws(Errno) { try node.sync() } catch { log("loop\(loop.number): what was written last is lost: errno \(error.rawValue)") }
+      node.inode.dropPages()
       try loop.unbind()
       node.resize()
     }

@@ -150,6 +150,17 @@ CASE(answers) {
   FAILS(mount(device, "/tmp/case", "vfat", 0, ""), EINVAL);
   OK(ioctl(loop, LOOP_SET_FD, file));
   FAILS(ioctl(loop, LOOP_SET_FD, file), EBUSY);
+  // Of another one, but not of itself.
+  char name[32];
+  snprintf(name, sizeof name, "/dev/loop%ld", OK(ioctl(control, LOOP_CTL_GET_FREE)));
+  int second = OK(open(name, O_RDWR));
+  OK(ioctl(second, LOOP_SET_FD, loop));
+  EQUAL(size_of(second), size_of(loop));
+  OK(ioctl(loop, LOOP_CLR_FD));
+  FAILS(ioctl(loop, LOOP_SET_FD, second), EBADF);
+  OK(ioctl(second, LOOP_CLR_FD));
+  OK(close(second));
+  OK(ioctl(loop, LOOP_SET_FD, file));
   info.lo_encrypt_type = 1;
   FAILS(ioctl(loop, LOOP_SET_STATUS64, &info), EINVAL);
   // The file may become shorter than the device: an error, for what is not there.
