@@ -96,16 +96,17 @@ public final class LoopDevice: BlockDevice {
 
   private func serve() -> Never {
     while true {
-      let request: BlockRequest? = try? arrived.wait(interruptible: false, reason: "loop") {
-        queue.withLock { $0.isEmpty ? nil : $0.removeFirst() }
-      }
-      guard let request else { continue }
+      // Not with `try?`: the closure's answer would be an optional in an optional, which is never nil.
+      let request: BlockRequest
+      do throws(Errno) { request = try arrived.wait(interruptible: false, reason: "loop") { takeRequest() } } catch { continue }
       do throws(Errno) {
         try perform(request)
         request.finish(failed: false)
       } catch { request.finish(failed: true) }
     }
   }
+
+  private func takeRequest() -> BlockRequest? { queue.withLock { $0.isEmpty ? nil : $0.removeFirst() } }
 
   private func perform(_ request: BlockRequest) throws(Errno) {
     guard let binding else { throw .ioError }
