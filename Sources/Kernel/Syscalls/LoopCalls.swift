@@ -59,9 +59,9 @@ extension Call {
     return LoopDevice.Binding(inode, path: file.path, isReadOnly: isReadOnly)
   }
 
-  /// Encryption went; flags that nobody knows are refused.
+  /// Encryption went; flags that nobody knows are refused, and LO_FLAGS_PARTSCAN. LO_FLAGS_DIRECT_IO is a hint.
   private func check(_ information: [UInt8]) throws(Errno) {
-    guard information.span.u32(44) == 0, (information.span.u32(52) ?? 0) & ~0x1D == 0 else { throw .invalidArgument }
+    guard information.span.u32(44) == 0, (information.span.u32(52) ?? 0) & ~0x15 == 0 else { throw .invalidArgument }
   }
 
   private static func apply(_ information: [UInt8], to binding: inout LoopDevice.Binding) {

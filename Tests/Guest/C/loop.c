@@ -165,6 +165,9 @@ CASE(answers) {
   OK(ioctl(second, LOOP_CLR_FD));
   OK(close(second));
   OK(ioctl(loop, LOOP_SET_FD, file));
+  info.lo_flags = LO_FLAGS_PARTSCAN; // not there: nobody is told that it is
+  FAILS(ioctl(loop, LOOP_SET_STATUS64, &info), EINVAL);
+  info.lo_flags = 0;
   info.lo_encrypt_type = 1;
   FAILS(ioctl(loop, LOOP_SET_STATUS64, &info), EINVAL);
   // The file may become shorter than the device: an error, for what is not there.
