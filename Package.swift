@@ -106,7 +106,8 @@ let bareKernel: [Target] = [
 
 /// Programs, one small target each under Sources/Userland/Programs.
 let programs = [
-  "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "umount", "df", "dmesg", "sleep", "uname",
+  "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "umount", "sync", "df", "dmesg", "sleep",
+  "uname",
   "wc", "head", "poweroff", "true", "false",
 ]
 

@@ -9,7 +9,7 @@ enum BootTests {
     "boot: a root by its label, without an initramfs", "boot: a command's status comes back",
     "boot: a command that the root does not have", "boot: a corrupt superblock is no panic", "boot: a kernel stack overflow has a name",
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
-    "boot: gdb asks the stopped kernel for its processes",
+    "boot: gdb asks the stopped kernel for its processes", "boot: a live system leaves its disk alone",
   ]
 
   static func run(_ results: Results) async throws {
@@ -68,6 +68,7 @@ enum BootTests {
       guard quiet.console == "only this" else { throw ToolError("the output is mixed", why: quiet.console, hint: "") }
     }
     await results.check(names[14]) { try await vga(root, folder) }
+    await results.check(names[16]) { try await live(root, folder) }
     await results.check(names[15]) {
       try Shell.require("gdb", package: "gdb", purpose: "is the debugger")
       let arguments = ["debug", "--break", "fork_return", "--batch", "continue", "continue", "adros-processes", "adros-spaces"]
@@ -76,6 +77,21 @@ enum BootTests {
         throw ToolError("the reports are missing", why: text, hint: "")
       }
     }
+  }
+
+  /// A root that changes in memory, while its disk, which could be written, does not.
+  private static func live(_ root: String, _ folder: URL) async throws {
+    let disk = folder.appendingPathComponent("live.ext2")
+    try FileManager.default.copyItem(at: URL(fileURLWithPath: root), to: disk)
+    let before = try Data(contentsOf: disk)
+    let script = "echo changed > /etc/motd; rm /bin/ls; mkdir /new; cat /etc/motd; mount; echo /bin/l*; sync"
+    let run = try await start(disk.path, ["/bin/sh", "-c", script]) {
+      $0.disks[0].snapshot = false
+      $0.commandLine.append("overlayroot=tmpfs")
+    }
+    try expect(run, .powerOff(status: 0), output: "changed\noverlay / overlay rw")
+    guard !run.console.contains("/bin/ls") else { throw ToolError("/bin/ls is there", why: run.console, hint: "") }
+    guard try Data(contentsOf: disk) == before else { throw ToolError("the disk was written", why: disk.path, hint: "") }
   }
 
   struct Finished {

@@ -18,6 +18,7 @@ struct Run: AsyncParsableCommand {
   @Option(help: "Forward a port of this machine: tcp:2222:22, or auto:22 for a free one.") var forward: [String] = []
   @Option(name: .shortAndLong, help: "debug (the kernel checks its locks) or release.") var configuration: Builder.Configuration = .release
   @Flag(help: "Write changes to the images.") var persist = false
+  @Flag(help: "Lay changes of the root over the disk, in memory: it is only read.") var live = false
   @OptionGroup var tracing: Tracing
   @Argument(parsing: .postTerminator, help: "A command to run in the guest.") var command: [String] = []
 
@@ -25,6 +26,7 @@ struct Run: AsyncParsableCommand {
     if boot != nil, root != nil || kernel != nil || !command.isEmpty {
       throw ValidationError("--boot starts what is on the disk: it takes no --root, --kernel or COMMAND")
     }
+    if live, persist || boot != nil { throw ValidationError("--live writes nothing and is our own loader's: no --persist, no --boot") }
     for text in disk {
       let parts = text.components(separatedBy: ",if=")
       if parts.count > 2 || parts.count == 2 && !["virtio", "ide"].contains(parts[1]) {
@@ -93,7 +95,7 @@ struct Run: AsyncParsableCommand {
     let initramfs = try RootImage.makeInitramfs(command: command.isEmpty ? nil : command)
     value.loader = .kernel(image, initramfs: initramfs)
     let settings = value.settings
-    value.commandLine = settings.commandLine
+    value.commandLine = settings.commandLine + (live ? ["overlayroot=tmpfs"] : [])
     if !value.commandLine.contains(where: { $0.hasPrefix("root=") }) {
       let partition = value.disks[0].file.isEmpty ? nil : try? ImageVolume.find(in: value.disks[0].file)
       let device = settings.rootInterface == "ide" ? "hda" : "vda"

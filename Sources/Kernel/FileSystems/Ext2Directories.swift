@@ -322,7 +322,9 @@ public final class Ext2Type: FileSystemType {
   init() {}
   public var name: String { "ext2" }
   public var needsDevice: Bool { true }
-  public func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem {
+  public func make(
+    source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
+  ) throws(Errno) -> any FileSystem {
     guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
       throw .noSuchAddressOrDevice
     }

@@ -15,6 +15,7 @@ public enum StorageFileSystems {
       })
     FileSystemTypes.register(Ext2Type())
     FileSystemTypes.register(FATType())
+    FileSystemTypes.register(OverlayType())
   }
 
   /// What a live system's root is: it may hold half of memory.

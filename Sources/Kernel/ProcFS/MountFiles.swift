@@ -31,6 +31,7 @@ enum MountFiles {
       text.add(Array(mount.fileSystem.typeName.utf8))
       text.add(" ")
       text.add(options(mount, isReadOnly: mount.isReadOnly))
+      text.addEscaped(mount.fileSystem.shownOptions)
       text.add(" 0 0\n")
     }
     return text.bytes
@@ -60,7 +61,9 @@ enum MountFiles {
       text.add(Array(mount.fileSystem.typeName.utf8))
       text.add(" ")
       text.addEscaped(mount.source.isEmpty ? Array("none".utf8) : mount.source)
-      text.add(mount.fileSystem.isReadOnly ? " ro\n" : " rw\n")
+      text.add(mount.fileSystem.isReadOnly ? " ro" : " rw")
+      text.addEscaped(mount.fileSystem.shownOptions)
+      text.add("\n")
     }
     return text.bytes
   }

@@ -40,7 +40,7 @@ public struct Execution {
     guard inode.isRegular else { throw .permissionDenied }
     if path.mount.flags & MountFlags.noExecute != 0 { throw .permissionDenied }
     try inode.check(1, process.who)
-    return inode
+    return inode.content
   }
 
   private struct Loaded {

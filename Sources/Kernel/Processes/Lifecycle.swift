@@ -93,6 +93,7 @@ extension Process {
     let terminal = self.terminal.withLock { $0 }
     child.terminal.withLock { $0 = terminal }
     let image = executable.withLock { $0 }
+    image.path?.pin()
     child.executable.withLock { $0 = image }
     let limits = self.limits.withLock { $0 }
     child.limits.withLock { $0 = limits }
@@ -196,11 +197,17 @@ extension Process {
     vforkEvent.wake()
   }
 
-  /// Ends its use of root and working directory.
+  /// Ends its use of root, working directory and program.
   private func leaveFiles() {
     let (root, directory) = files.withLock { ($0.root, $0.directory) }
     root.unpin()
     directory.unpin()
+    let program = executable.withLock { slot in
+      let old = slot.path
+      slot.path = nil
+      return old
+    }
+    program?.unpin()
   }
 
   private func endSession() {

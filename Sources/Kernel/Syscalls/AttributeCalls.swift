@@ -24,7 +24,7 @@ extension Call {
 
   private func change(_ file: (inode: Inode, path: Path?), _ name: AttributeName, _ value: [UInt8]?, _ how: AttributeChange) throws(Errno) {
     if let path = file.path, path.mount.isReadOnly { throw .readOnlyFileSystem }
-    try file.inode.setExtendedAttribute(name, to: value, how, process.who)
+    try file.inode.setExtendedAttribute(name, to: value, how, at: file.path, process.who)
     FileWatches.tell(file.inode, file.path?.dentry, .attributes)
   }
 

@@ -47,6 +47,10 @@ extension Call {
       try inode.check(wanted, who)
     }
     if access != 0, place.mount.isReadOnly, inode.isRegular { throw .readOnlyFileSystem }
+    let writes = access != 0 || flags & OpenFlags.truncate != 0
+    if writes, inode.isRegular, flags & OpenFlags.path == 0 {
+      try inode.bringUp(at: place, keepsContent: flags & OpenFlags.truncate == 0)
+    }
     if flags & OpenFlags.truncate != 0, inode.isRegular, !made, flags & OpenFlags.path == 0 {
       if access == 0 { try inode.check(2, who) }
       try inode.truncate(to: 0)
@@ -478,6 +482,7 @@ extension Call {
     try inode.check(2, process.who)
     if path.mount.isReadOnly { throw .readOnlyFileSystem }
     try checkFileSize(inode, size)
+    try inode.bringUp(at: path, keepsContent: size > 0)
     try inode.truncate(to: size)
     FileWatches.tell(inode, path.dentry, .modify)
     return 0

@@ -56,7 +56,7 @@ extension Call {
       return LoopDevice.Binding(other.inode, path: file.path, isReadOnly: isReadOnly)
     }
     guard let inode = file.inode, inode.isRegular, file.isReadable else { throw .invalidArgument }
-    return LoopDevice.Binding(inode, path: file.path, isReadOnly: isReadOnly)
+    return LoopDevice.Binding(inode.content, path: file.path, isReadOnly: isReadOnly)
   }
 
   /// Encryption went; flags that nobody knows are refused, and LO_FLAGS_PARTSCAN. LO_FLAGS_DIRECT_IO is a hint.

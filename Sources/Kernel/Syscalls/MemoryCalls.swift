@@ -74,7 +74,7 @@ extension Call {
     }
     guard description.isReadable else { throw .permissionDenied }
     if shared, protection & 2 != 0, !description.isWritable { throw .permissionDenied }
-    return MappedFile(inode, path: description.path, reachesFile: shared && description.isWritable)
+    return MappedFile(inode.content, path: description.path, reachesFile: shared && description.isWritable)
   }
 
   func munmap() throws(Errno) -> UInt32 {

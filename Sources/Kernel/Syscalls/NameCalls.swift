@@ -147,6 +147,7 @@ extension Call {
     let who = process.who
     let owner = inode.attributes.withLock { $0.owner }
     guard who.owns(owner) else { throw .notPermitted }
+    try inode.bringUp(at: path)
     try inode.update { attributes in
       var bits = mode & 0o7777
       if !who.has(.keepSetID), !who.isMember(of: attributes.group) { bits &= ~Mode.setGroup }
@@ -177,6 +178,7 @@ extension Call {
         group == .max || who.isMember(of: group) || group == current.1
       else { throw .notPermitted }
     }
+    try inode.bringUp(at: path)
     try inode.update { attributes in
       if owner != .max { attributes.owner = owner }
       if group != .max { attributes.group = group }
@@ -248,6 +250,7 @@ extension Call {
       if explicit { throw .notPermitted }
       try inode.check(2, who)
     }
+    try inode.bringUp(at: path)
     try inode.update { attributes in
       if let access { attributes.accessTime = access }
       if let modification { attributes.modificationTime = modification }

@@ -417,7 +417,7 @@ final class UnixPaths: UnixPathResolver {
     let inode = try walk.resolve(path).inode()
     guard inode.type == Mode.socket else { throw .connectionRefused }
     try inode.check(2, process.who)
-    return inode
+    return inode.content
   }
 
   func make(_ path: [UInt8]) throws(Errno) -> Inode {
@@ -429,7 +429,7 @@ final class UnixPaths: UnixPathResolver {
     let attributes = Attributes(mode: Mode.socket | 0o777 & ~umask, owner: who.fsuid, group: who.fsgid)
     return try Names.create(place, who) { directory throws(Errno) in
       try directory.fileSystem.create(place.name, in: directory, attributes)
-    }.inode()
+    }.inode().content
   }
 }
 

@@ -239,13 +239,13 @@ public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable 
   public static func withBoth<Result, Failure: Error>(
     _ first: Mutex, _ second: Mutex, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    MutexOrder.acquire(Rank.level)
+    MutexOrder.acquire(first.order)
     first.acquire()
     second.acquire()
     defer {
       second.release()
       first.release()
-      MutexOrder.release(Rank.level)
+      MutexOrder.release(first.order)
     }
     return try body()
   }

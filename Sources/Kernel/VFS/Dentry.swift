@@ -58,7 +58,7 @@ public final class Dentry {
   }
   public var parent: Dentry? { links.withLock { $0.parent } }
 
-  static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 { NameTable<Inode>.hash(bytes, range) }
+  public static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 { NameTable<Inode>.hash(bytes, range) }
 
   private func matches(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Bool {
     guard ownName.count == range.count else { return false }

@@ -82,8 +82,11 @@ extension Inode {
   }
 
   /// Sets an attribute, or removes it. Throws `fileExists` and `noData` as `change` says, `noSpace`.
-  public func setExtendedAttribute(_ name: AttributeName, to value: [UInt8]?, _ change: AttributeChange, _ who: Credentials) throws(Errno) {
+  public func setExtendedAttribute(_ name: AttributeName, to value: [UInt8]?, _ change: AttributeChange, at path: Path?, _ who: Credentials)
+    throws(Errno)
+  {
     try checkAttribute(name, writes: true, who)
+    try bringUp(at: path)
     try mutex.withLock { _ throws(Errno) in try fileSystem.setExtendedAttribute(name, of: self, to: value, change) }
     try update { _ in }
   }

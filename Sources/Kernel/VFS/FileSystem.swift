@@ -114,6 +114,14 @@ public protocol FileSystem: AnyObject {
   func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName]
   /// Sets an attribute or removes it. Throws `fileExists` and `noData` as `change` says, `noSpace`.
   func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno)
+  /// How many file systems lie one over the other: 0 for one that has its files itself.
+  var layerDepth: UInt8 { get }
+  /// Makes a file of a lower layer one that may change; with `keepsContent` as false, an empty one. `dentry` is how it was found.
+  func bringUp(_ inode: Inode, at dentry: Dentry, keepsContent: Bool) throws(Errno)
+  /// What `stat` says of a file whose layer says `attributes`.
+  func shownAttributes(of inode: Inode, _ attributes: Attributes) -> Attributes
+  /// What /proc/mounts says of it besides the mount's own options, each with a comma before.
+  var shownOptions: [UInt8] { get }
   /// Deletes a file that has neither links nor users.
   func evict(_ inode: Inode)
   /// Writes metadata out; with `wait` it is on the device when this returns.
@@ -174,6 +182,10 @@ extension FileSystem {
   public func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno) {
     throw .notSupportedOnSocket
   }
+  public var layerDepth: UInt8 { 0 }
+  public func bringUp(_ inode: Inode, at dentry: Dentry, keepsContent: Bool) throws(Errno) {}
+  public func shownAttributes(of inode: Inode, _ attributes: Attributes) -> Attributes { attributes }
+  public var shownOptions: [UInt8] { [] }
   public func evict(_ inode: Inode) {}
   public func sync() throws(Errno) {}
   public func sync(_ inode: Inode) throws(Errno) { try sync() }

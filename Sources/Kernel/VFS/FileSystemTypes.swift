@@ -5,8 +5,9 @@ import SystemABI
 /// A kind of file system that `mount` can make.
 public protocol FileSystemType: AnyObject {
   var name: String { get }
-  /// Mounts from a source: a device's path for some, anything for others. `options` is mount's data, `size=1m,mode=755`.
-  func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem
+  /// Mounts from a source: a device's path for some, anything for others. `options` is mount's data, `size=1m,mode=755`; paths in
+  /// it are as `context` sees them, which the first mount has none of.
+  func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?) throws(Errno) -> any FileSystem
   /// Whether the source must be a block device.
   var needsDevice: Bool { get }
 }
@@ -27,7 +28,7 @@ public enum FileSystemTypes {
   public static func make(_ name: [UInt8], on device: Inode, readOnly: Bool) throws(Errno) -> any FileSystem {
     let type = try find(name)
     guard type.needsDevice else { throw .invalidArgument }
-    return try type.make(source: [], device: device, readOnly: readOnly, options: [])
+    return try type.make(source: [], device: device, readOnly: readOnly, options: [], context: nil)
   }
 
   /// Throws `operationNotSupportedByDevice` for an unknown kind.
@@ -47,7 +48,7 @@ public enum FileSystemTypes {
       }
       device = inode
     }
-    return try type.make(source: source, device: device, readOnly: readOnly, options: options)
+    return try type.make(source: source, device: device, readOnly: readOnly, options: options, context: context)
   }
 }
 
@@ -68,7 +69,9 @@ public final class SimpleType: FileSystemType {
     self.maker = maker
   }
   public var needsDevice: Bool { false }
-  public func make(source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8]) throws(Errno) -> any FileSystem {
+  public func make(
+    source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
+  ) throws(Errno) -> any FileSystem {
     try maker(options)
   }
 }

@@ -12,6 +12,7 @@ extension Inode {
   /// Where the next data or hole begins at or behind `offset`, which lies before `end`, the file's size and a hole's begin.
   /// Throws `noSuchAddressOrDevice` when no data is left, `interrupted`. SPEC: lseek(2) SEEK_DATA, SEEK_HOLE.
   public func next(_ wanted: Extent, from offset: UInt64, end: UInt64) throws(Errno) -> UInt64 {
+    if let layers { return try layers.real.next(wanted, from: offset, end: end) }
     var position = offset
     var rounds = 0
     while position < end {
@@ -46,6 +47,7 @@ extension Inode {
 
   /// Makes a hole of a range as far as the file goes; parts of pages at its ends become zeros. Throws `notSupportedOnSocket`.
   public func punch(_ range: Range<UInt64>) throws(Errno) {
+    if let layers { return try layers.real.punch(range) }
     guard fileSystem.hasHoles else { throw .notSupportedOnSocket }
     try mutex.withLock { _ throws(Errno) in
       let size = size

@@ -51,6 +51,8 @@ public final class Inode {
   let writing: Mutex<Void, PageWriteRank>
   /// The file system's own state for this inode, or a pipe, a device.
   public var payload: AnyObject?
+  /// In a layered file system: the inode below that this one stands for.
+  public let layers: FileLayers?
   /// Advisory locks; under the attributes' lock.
   var lockTable: FileLocking?
   /// Names, open files and mappings that use it. At 0 without links it is deleted.
@@ -72,16 +74,20 @@ public final class Inode {
   var watches: [FileWatch] = []
   let isWatched = Atomic<Bool>(false)
 
-  public init(_ fileSystem: any FileSystem, number: UInt64, attributes: Attributes, payload: AnyObject? = nil) {
+  public init(
+    _ fileSystem: any FileSystem, number: UInt64, attributes: Attributes, payload: AnyObject? = nil, layers: FileLayers? = nil
+  ) {
     self.fileSystem = fileSystem
     self.number = number
     type = attributes.mode & Mode.typeMask
     self.attributes = SpinLock(attributes)
     isOpenToSearch.store(Self.isOpenToSearch(attributes.mode), ordering: .relaxed)
     self.payload = payload
+    self.layers = layers
     // File systems use the inode of their device with locks of their own held.
     let isDevice = fileSystem.isBlockDevice
-    mutex = Mutex((), level: isDevice ? DeviceInodeRank.level : InodeRank.level)
+    // Layered ones use their layers' inodes.
+    mutex = Mutex((), level: isDevice ? DeviceInodeRank.level : InodeRank.level - (layers == nil ? 0 : fileSystem.layerDepth))
     fill = Mutex([], level: isDevice ? DevicePageFillRank.level : PageFillRank.level)
     writing = Mutex((), level: isDevice ? DevicePageWriteRank.level : PageWriteRank.level)
   }
@@ -91,10 +97,11 @@ public final class Inode {
   public var isDirectory: Bool { type == Mode.directory }
   public var isRegular: Bool { type == Mode.regular }
   public var isLink: Bool { type == Mode.link }
-  public var size: UInt64 { attributes.withLock { $0.size } }
+  public var size: UInt64 { if let layers { layers.real.size } else { attributes.withLock { $0.size } } }
 
   /// The attributes as `stat` tells them. What a file in memory takes is known from its pages.
   public var shownAttributes: Attributes {
+    if let layers { return fileSystem.shownAttributes(of: self, layers.real.shownAttributes) }
     var shown = attributes.withLock { $0 }
     if isRegular, fileSystem.livesInMemory { shown.blocks = UInt64(pages.withLock { $0.count }) * UInt64(pageSize / 512) }
     return shown
@@ -123,10 +130,14 @@ public final class Inode {
   /// Throws `permissionDenied` unless names may be looked up in this directory.
   func checkSearch(_ who: Credentials) throws(Errno) { if !isOpenToSearch.load(ordering: .relaxed) { try check(1, who) } }
 
+  /// The attributes came from elsewhere.
+  func attributesTaken(_ mode: UInt32) { isOpenToSearch.store(Self.isOpenToSearch(mode), ordering: .relaxed) }
+
   private static func isOpenToSearch(_ mode: UInt32) -> Bool { mode & 0o111 == 0o111 }
 
   /// Changes attributes under their lock, stamps the change time, and tells the file system.
   public func update(_ change: (inout Attributes) -> Void) throws(Errno) {
+    if let layers { return try update(layers, change) }
     try attributes.withLock { attributes throws(Errno) in
       var wanted = attributes
       change(&wanted)
@@ -139,6 +150,7 @@ public final class Inode {
   }
 
   public func touch(access: Bool = false, modification: Bool = false) {
+    if layers != nil { return }
     let now = Clock.realtime
     attributes.withLock {
       if access { $0.accessTime = now }

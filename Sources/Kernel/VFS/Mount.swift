@@ -98,9 +98,12 @@ public enum Mounts {
 
   public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
 
+  /// Those of the tree, and those out of it that are in use.
+  static func everywhere() -> [Mount] { table.isSet ? all() + detached.value.withLock { $0 } : [] }
+
   public static func fileSystems() -> [any FileSystem] {
     var result: [any FileSystem] = []
-    for mount in all() where !result.contains(where: { $0 === mount.fileSystem }) { result.append(mount.fileSystem) }
+    for mount in everywhere() where !result.contains(where: { $0 === mount.fileSystem }) { result.append(mount.fileSystem) }
     return result
   }
 
@@ -111,7 +114,7 @@ public enum Mounts {
 
   /// The root of the names of a mounted file system: there is one tree of them, wherever it is seen.
   private static func names(of fileSystem: any FileSystem) -> Dentry? {
-    var root = all().first { $0.fileSystem === fileSystem }?.root
+    var root = everywhere().first { $0.fileSystem === fileSystem }?.root
     while let above = root?.parent { root = above }
     return root
   }
@@ -144,10 +147,11 @@ public enum Mounts {
     _ = old  // goes outside the lock
   }
 
-  /// Mounts on a directory. Throws `resourceBusy` when the directory is the root of everything.
+  /// Mounts on a directory. Throws `invalidArgument` when that is out of the tree.
   public static func add(_ mount: Mount, at path: Path) throws(Errno) {
     guard try path.inode().isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }
-    table.value.withLock { list in
+    try table.value.withLock { list throws(Errno) in
+      guard list.contains(where: { $0 === path.mount }) else { throw .invalidArgument }
       mount.parent = path.mount
       mount.point = path.dentry
       list.append(mount)
@@ -183,6 +187,15 @@ public enum Mounts {
     mount.isDetached.store(true, ordering: .sequentiallyConsistent)
     place.unpin()
     try finishIfUnused(mount)
+  }
+
+  /// A mount of what is at a path that is in no tree: a layer of another file system, as long as that one pins it.
+  public static func addDetached(_ path: Path) -> Mount {
+    let mount = Mount(path.mount.fileSystem, root: path.dentry, source: path.mount.source, flags: path.mount.flags)
+    Path(mount: mount, dentry: mount.root).pin()
+    detached.value.withLock { $0.append(mount) }
+    mount.isDetached.store(true, ordering: .sequentiallyConsistent)
+    return mount
   }
 
   /// A mount that is out of the tree may have lost its last user.

@@ -21,6 +21,13 @@ public enum Names {
     return directory
   }
 
+  /// Before names in a directory change, and before it is locked for that; who may not change it meets the error there.
+  private static func bringUp(_ parent: Path, _ who: Credentials) throws(Errno) {
+    guard let directory = parent.dentry.inode, let layers = directory.layers, !layers.isUpper else { return }
+    do throws(Errno) { _ = try writable(parent, who) } catch { return }
+    try directory.bringUp(at: parent)
+  }
+
   /// Makes a name: `make` asks the file system. Throws `fileExists`.
   public static func create(
     _ place: ParentAndName, _ who: Credentials, _ make: (Inode) throws(Errno) -> Inode
@@ -28,6 +35,7 @@ public enum Names {
     try checkName(place.name)
     let parent = place.parent
     let directory = try parent.inode()
+    try bringUp(parent, who)
     let dentry = try directory.mutex.withLock { _ throws(Errno) in
       let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
       if dentry.inode != nil { throw .fileExists }
@@ -57,6 +65,7 @@ public enum Names {
     if place.name.isEmpty { throw wantsDirectory ? .resourceBusy : .isDirectory }
     let parent = place.parent
     let directory = try parent.inode()
+    try bringUp(parent, who)
     let (dentry, inode) = try directory.mutex.withLock { _ throws(Errno) in
       let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
       guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
@@ -87,6 +96,7 @@ public enum Names {
     in parent: Path, _ attributes: Attributes, mayGetName: Bool, _ who: Credentials
   ) throws(Errno) -> Path {
     let directory = try writable(parent, who)
+    try bringUp(parent, who)
     let inode = try directory.fileSystem.createUnnamed(in: directory, attributes)
     inode.mayGetName.store(mayGetName, ordering: .releasing)
     var name: [UInt8] = []
@@ -105,6 +115,8 @@ public enum Names {
     defer { inode.removeUser() }
     if inode.isDirectory { throw .notPermitted }
     if source.mount !== place.parent.mount { throw .improperLink }
+    try bringUp(place.parent, who)
+    if place.parent.dentry.inode?.layers?.isUpper == true { try inode.bringUp(at: source) }
     _ = try create(place, who) { directory throws(Errno) in
       // Its last name is gone: what is left of it ends with its users.
       let isNew = inode.mayGetName.load(ordering: .acquiring)
@@ -123,38 +135,43 @@ public enum Names {
   public static func rename(_ from: ParentAndName, to: ParentAndName, _ how: Renaming = .replaces, _ who: Credentials) throws(Errno) {
     for name in [from.name, to.name] where name.isEmpty || name == [46] || name == [46, 46] { throw .resourceBusy }
     if from.parent.mount !== to.parent.mount { throw .improperLink }
-    try renameLock.value.withLock { _ throws(Errno) in
-      let oldDirectory = try writable(from.parent, who)
-      let newDirectory = try writable(to.parent, who)
-      try lockBoth(oldDirectory, newDirectory) { () throws(Errno) in
-        let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
-        guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
-        let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
-        if how == .keeps, target.inode != nil { throw .fileExists }
-        if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
-        if how == .exchanges {
-          guard let other = target.inode else { throw .noSuchFileOrDirectory }
-          if !other.isDirectory, to.wantsDirectory { throw .notDirectory }
-          if other.isDirectory { try checkNotInside(from.parent.dentry, target) }
-        }
-        if target === moved, how == .replaces, !inode.fileSystem.namesAreExact, moved.name != inode.fileSystem.keptName(to.name) {
-          // Only its spelling changes.
-          try checkSticky(oldDirectory, inode, who)
-          let spelling = Dentry(name: to.name, parent: to.parent.dentry, inode: nil)
-          return try renameLocked(from, to, moved, spelling, oldDirectory, newDirectory)
-        }
-        if target === moved || target.inode === inode { return }
-        if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
-          throw .resourceBusy
-        }
+    try bringUp(from.parent, who)
+    try bringUp(to.parent, who)
+    try renameLock.value.withLock { _ throws(Errno) in try move(from, to: to, how, who) }
+  }
+
+  /// As `rename`, for a layered file system, in a layer: its own rename holds the lock already, or nobody else knows what moves.
+  public static func move(_ from: ParentAndName, to: ParentAndName, _ how: Renaming, _ who: Credentials) throws(Errno) {
+    let oldDirectory = try writable(from.parent, who)
+    let newDirectory = try writable(to.parent, who)
+    try lockBoth(oldDirectory, newDirectory) { () throws(Errno) in
+      let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
+      guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
+      let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
+      if how == .keeps, target.inode != nil { throw .fileExists }
+      if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
+      if how == .exchanges {
+        guard let other = target.inode else { throw .noSuchFileOrDirectory }
+        if !other.isDirectory, to.wantsDirectory { throw .notDirectory }
+        if other.isDirectory { try checkNotInside(from.parent.dentry, target) }
+      }
+      if target === moved, how == .replaces, !inode.fileSystem.namesAreExact, moved.name != inode.fileSystem.keptName(to.name) {
+        // Only its spelling changes.
         try checkSticky(oldDirectory, inode, who)
-        if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
-        if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
-        if how == .exchanges {
-          try exchangeLocked(from, to, moved, target, oldDirectory, newDirectory)
-        } else {
-          try renameLocked(from, to, moved, target, oldDirectory, newDirectory)
-        }
+        let spelling = Dentry(name: to.name, parent: to.parent.dentry, inode: nil)
+        return try renameLocked(from, to, moved, spelling, oldDirectory, newDirectory)
+      }
+      if target === moved || target.inode === inode { return }
+      if moved.isMountPoint.load(ordering: .acquiring) || target.isMountPoint.load(ordering: .acquiring) {
+        throw .resourceBusy
+      }
+      try checkSticky(oldDirectory, inode, who)
+      if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
+      if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
+      if how == .exchanges {
+        try exchangeLocked(from, to, moved, target, oldDirectory, newDirectory)
+      } else {
+        try renameLocked(from, to, moved, target, oldDirectory, newDirectory)
       }
     }
   }

@@ -71,12 +71,12 @@ public final class RegularFile: OpenFile {
 
   public var isSeekable: Bool { true }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-    try inode.read(&buffer, at: offset)
+    try inode.content.read(&buffer, at: offset)
   }
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
-    let result = try inode.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
+    let result = try inode.content.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
     if description.flags & OpenFlags.dataSync != 0 {
       try inode.writeBack()
       try inode.fileSystem.sync(inode)
@@ -114,8 +114,8 @@ extension FileDescription {
       if path.mount.flags & MountFlags.noDevices != 0 { throw .permissionDenied }
       let number = inode.attributes.withLock { $0.device }
       guard let device = DeviceRegistry.find(block: inode.type == Mode.block, number) else { throw .noSuchAddressOrDevice }
-      file = try device.open(inode, flags: flags)
-    case Mode.fifo: file = try Pipe.openFIFO(inode, flags: flags)
+      file = try device.open(inode.content, flags: flags)
+    case Mode.fifo: file = try Pipe.openFIFO(inode.content, flags: flags)
     case Mode.link: throw .tooManySymbolicLinkLevels
     default: throw .noSuchAddressOrDevice
     }

@@ -222,6 +222,7 @@ extension Inode {
 
   /// Changes the size; a shorter file loses pages, and the tail of its last page is zeroed.
   public func truncate(to size: UInt64) throws(Errno) {
+    if let layers { return try layers.real.truncate(to: size) }
     if payload as? FileNode != nil { return }  // its text is made anew at each opening
     try mutex.withLock { _ throws(Errno) in
       let old = self.size
@@ -250,6 +251,7 @@ extension Inode {
   /// Gives every page of a range a block, zeroes where there was a hole; the file grows to the end of the range.
   /// Throws `noSpace` with the file as long as the part that got blocks.
   public func allocate(_ range: Range<UInt64>) throws(Errno) {
+    if let layers { return try layers.real.allocate(range) }
     try mutex.withLock { _ throws(Errno) in
       var failure: Errno?
       do throws(Errno) { try allocateBlocks(range) } catch { failure = error }
@@ -410,7 +412,7 @@ public enum PageCache {
   /// Drops clean pages and unused names of every file system.
   public static func reclaim() {
     KernelSpace.trimStacks()
-    for mount in Mounts.all() { mount.root.dropUnusedBelow() }
+    for mount in Mounts.everywhere() { mount.root.dropUnusedBelow() }
     for fileSystem in Mounts.fileSystems() { fileSystem.dropUnused() }
     DeviceRegistry.forEach { _, isBlock, _, _, device in if isBlock, let node = device as? BlockNode { _ = node.inode.dropCleanPages() } }
   }

@@ -134,7 +134,7 @@ public struct PathWalk {
   }
 
   /// The dentry of a name, made if need be; negative when the file system has no such name.
-  static func lookup(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
+  public static func lookup(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
     if let child = parent.child(path.span, range) { return child }
     return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, path, range) }
   }

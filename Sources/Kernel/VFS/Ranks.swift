@@ -4,6 +4,7 @@ import Sync
 struct MountingRank: LockRank { static let level: UInt8 = 7 }
 public struct OffsetRank: LockRank { public static let level: UInt8 = 8 }
 public struct RenameRank: LockRank { public static let level: UInt8 = 10 }
+/// Of inodes; those of layered file systems come just before, 17 and 18.
 public struct InodeRank: LockRank { public static let level: UInt8 = 19 }
 /// A file system is not synchronised while it ends, nor afterwards.
 public struct FileSystemLifeRank: LockRank { public static let level: UInt8 = 20 }

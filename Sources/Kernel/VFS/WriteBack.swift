@@ -26,6 +26,7 @@ extension Inode {
 
   /// Writes dirty pages to the file system, which may still hold them in the device's cache; at most about `limit`.
   public func writeBack(limit: Int = .max) throws(Errno) {
+    if let layers { return try layers.real.writeBack(limit: limit) }
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
     try writeTimes()

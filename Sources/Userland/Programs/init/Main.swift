@@ -3,7 +3,8 @@ import UserKit
 
 /// Process 1: mounts the file systems, runs a command or keeps a shell on the console, reaps orphans, ends the system.
 ///
-/// From an initramfs it first moves to the root file system that the kernel command line names. A file `/command` beside it
+/// From an initramfs it first moves to the root file system that the kernel command line names; with `overlayroot=tmpfs` the disk
+/// stays as it is, and what changes lies over it in memory. A file `/command` beside it
 /// holds the words of a command to run instead of a shell; the system then ends with its status.
 @main
 struct Main {
@@ -56,8 +57,14 @@ struct Main {
   /// Mounts root= and makes it our root. False when there is none or it cannot be mounted.
   private static func enterRoot() -> Bool {
     guard isRamdisk, let device = option("root=") else { return true }
+    let type = option("rootfstype=") ?? "ext2"
     do throws(Errno) {
-      try FileSystem.mount(device, at: "/root", type: option("rootfstype=") ?? "ext2")
+      if let layer = option("overlayroot=") {
+        guard layer == "tmpfs" else { throw .invalidArgument }
+        try mountLive(device, type)
+      } else {
+        try FileSystem.mount(device, at: "/root", type: type)
+      }
       try FileSystem.changeDirectory("/root")
       try FileSystem.changeRoot(".")
       return true
@@ -65,6 +72,17 @@ struct Main {
       complain("cannot mount " + device, error)
       return false
     }
+  }
+
+  /// The disk, which is only read, under a layer in memory.
+  private static func mountLive(_ device: Bytes, _ type: Bytes) throws(Errno) {
+    for folder in ["/lower", "/live"] as [Bytes] { try FileSystem.makeDirectory(folder) }
+    let readOnly: UInt32 = 1
+    try FileSystem.mount(device, at: "/lower", type: type, flags: readOnly)
+    try FileSystem.mount("tmpfs", at: "/live", type: "tmpfs", options: "mode=755")
+    for folder in ["/live/upper", "/live/work"] as [Bytes] { try FileSystem.makeDirectory(folder) }
+    try FileSystem.mount(
+      "overlay", at: "/root", type: "overlay", options: "lowerdir=/lower,upperdir=/live/upper,workdir=/live/work")
   }
 
   private static func mountAll() {
