@@ -57,6 +57,7 @@ let pure: [Target] = [
   logic("Signals"),
   logic("Ext2", ["Primitives"]),
   logic("FAT", ["Primitives"]),
+  logic("DiskFS", ["Primitives"]),
   logic("Terminal"),
   logic("FileLocks"),
   logic("Initramfs", ["Primitives"]),
@@ -135,7 +136,7 @@ let tests: [Target] = [
     name: "LogicTests",
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
-      "FAT", "FileLocks",
+      "FAT", "DiskFS", "FileLocks", "ImageKit",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]
@@ -143,7 +144,7 @@ let tests: [Target] = [
 let hostTargets: [Target] = [
   .systemLibrary(name: "CExt2FS", path: "Sources/ImageKit/CExt2FS", pkgConfig: "ext2fs", providers: [.apt(["libext2fs-dev"])]),
   .target(
-    name: "ImageKit", dependencies: ["CExt2FS", .product(name: "Subprocess", package: "swift-subprocess")],
+    name: "ImageKit", dependencies: ["CExt2FS", "DiskFS", .product(name: "Subprocess", package: "swift-subprocess")],
     path: "Sources/ImageKit/Kit", swiftSettings: host),
   .executableTarget(
     name: "adrosctl", dependencies: ["ImageKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],

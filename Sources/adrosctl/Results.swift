@@ -143,13 +143,15 @@ struct Report: ExpressibleByArgument {
   }
 }
 
-/// `swift test` over the pure libraries.
+/// `swift test` over the pure libraries; in the long form with optimization, under AddressSanitizer.
 enum HostTests {
-  static func run(_ results: Results) async throws {
+  static func run(_ results: Results, torture: Bool = false) async throws {
     let log = try Paths.scratch("host-tests.log")
-    let outcome = try await Progress.step("host tests", log: log) {
-      try await Shell.run(
-        ["swift", "test", "--package-path", Paths.top.path, "--scratch-path", Paths.inTop(".build-test").path], log: log)
+    let long = ["-c", "release", "-Xswiftc", "-enable-testing", "--sanitize=address"]
+    let scratch = Paths.inTop(torture ? ".build-torture" : ".build-test").path
+    let arguments = ["swift", "test", "--package-path", Paths.top.path, "--scratch-path", scratch] + (torture ? long : [])
+    let outcome = try await Progress.step(torture ? "host torture" : "host tests", log: log) {
+      try await Shell.run((torture ? ["env", "TORTURE=1"] : []) + arguments, log: log)
     }
     let text = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
     var count = 0

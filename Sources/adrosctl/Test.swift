@@ -49,7 +49,8 @@ struct Test: AsyncParsableCommand {
   private func round(_ results: Results, _ torture: Bool, _ limit: Double) async throws(Results.Stop) {
     let counts = smp.split(separator: ",").compactMap { Int($0) }
     func wants(_ wanted: Kind) -> Bool { kind == wanted || kind == .all }
-    if wants(.host) { try await results.stage("host") { try await HostTests.run(results) } }
+    let hosts = filters.isEmpty || filters.contains { $0.hasPrefix("host") }
+    if wants(.host) || torture && hosts { try await results.stage("host") { try await HostTests.run(results, torture: torture) } }
     if kind != .host { try await results.stage("build") { try await Builder.build(.all) } }
     if wants(.image) { try await results.stage("image") { try await ImageTests.run(results) } }
     if wants(.boot) { try await results.stage("boot") { try await BootTests.run(results) } }
