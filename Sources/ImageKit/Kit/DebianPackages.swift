@@ -39,7 +39,7 @@ public enum DebianPackages {
       name=$(apt -s install linux-image-686-pae | sed -n 's/^Inst \\(linux-image-[0-9][0-9]*[.][^ ]*\\) .*/\\1/p')
       (cd '\(cache)' && apt download "$name" && dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x -C '\(cache)' --one-top-level=linux ./boot \
         --wildcards '*/overlay.ko')
-      ln '\(cache)'/linux/lib/modules/*/kernel/fs/overlayfs/overlay.ko '\(cache)/linux/overlay.ko'
+      ln -f '\(cache)'/linux/lib/modules/*/kernel/fs/overlayfs/overlay.ko '\(cache)/linux/overlay.ko'
     fi
     ls '\(cache)'/linux/boot/vmlinuz-*
     """

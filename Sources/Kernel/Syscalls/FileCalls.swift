@@ -42,17 +42,18 @@ extension Call {
     if flags & OpenFlags.directory != 0, !inode.isDirectory { throw .notDirectory }
     let access = flags & OpenFlags.accessMask
     if inode.isDirectory, access != 0 || flags & OpenFlags.create != 0 { throw .isDirectory }
+    // Who empties a file writes to it, even if it is only open for reading.
+    let truncates = flags & OpenFlags.truncate != 0 && inode.isRegular
+    let writes = access != 0 || truncates
     if flags & OpenFlags.path == 0, !made {
-      let wanted: UInt32 = access == 0 ? 4 : access == OpenFlags.writeOnly ? 2 : 6
+      let wanted: UInt32 = access == OpenFlags.writeOnly ? 2 : writes ? 6 : 4
       try inode.check(wanted, who)
     }
-    if access != 0, place.mount.isReadOnly, inode.isRegular { throw .readOnlyFileSystem }
-    let writes = access != 0 || flags & OpenFlags.truncate != 0
-    if writes, inode.isRegular, flags & OpenFlags.path == 0 {
-      try inode.bringUp(at: place, keepsContent: flags & OpenFlags.truncate == 0)
+    if flags & OpenFlags.path == 0, writes, inode.isRegular {
+      if place.mount.isReadOnly { throw .readOnlyFileSystem }
+      try inode.bringUp(at: place, keepsContent: !truncates)
     }
-    if flags & OpenFlags.truncate != 0, inode.isRegular, !made, flags & OpenFlags.path == 0 {
-      if access == 0 { try inode.check(2, who) }
+    if flags & OpenFlags.path == 0, truncates, !made {
       try inode.truncate(to: 0)
       FileWatches.tell(inode, place.dentry, .modify)
     }

@@ -61,15 +61,27 @@ extension Inode {
   /// The rights and the links of what is below become this inode's.
   public func takeAttributes() {
     guard let real = layers?.real else { return }
-    let new = real.attributes.withLock { $0 }
-    attributes.withLock { $0 = new }
-    attributesTaken(new.mode)
+    var new = real.attributes.withLock { $0 }
+    while true {
+      attributes.withLock { $0 = new }
+      attributesTaken(new.mode)
+      // Whoever changed them meanwhile may have been here before.
+      let now = real.attributes.withLock { $0 }
+      if now.mode == new.mode, now.owner == new.owner, now.group == new.group, now.links == new.links { return }
+      new = now
+    }
   }
 
   /// Fills this new file with another's content. Holes stay holes.
   public func copyContent(of source: Inode) throws(Errno) {
-    try truncate(to: source.size)
     let end = source.size
+    try truncate(to: end)
+    try copyPages(of: source, end)
+    touch(modification: true)
+    try fileSystem.attributesChanged(self)
+  }
+
+  private func copyPages(of source: Inode, _ end: UInt64) throws(Errno) {
     var position: UInt64 = 0
     while position < end {
       do throws(Errno) { position = try source.next(.data, from: position, end: end) & ~0xFFF } catch {
@@ -93,8 +105,6 @@ extension Inode {
       to.copy(from: from)
       to.zero(from: count, to: pageSize)
       markDirty(index)
-      touch(modification: true)
-      try fileSystem.attributesChanged(self)
     }
   }
 }

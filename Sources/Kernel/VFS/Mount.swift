@@ -98,8 +98,8 @@ public enum Mounts {
 
   public static func all() -> [Mount] { table.isSet ? table.value.withLock { $0 } : [] }
 
-  /// Those of the tree, and those out of it that are in use.
-  static func everywhere() -> [Mount] { table.isSet ? all() + detached.value.withLock { $0 } : [] }
+  /// Those out of the tree that are in use, which may be layers of the others, and those of the tree.
+  static func everywhere() -> [Mount] { table.isSet ? detached.value.withLock { $0 } + all() : [] }
 
   public static func fileSystems() -> [any FileSystem] {
     var result: [any FileSystem] = []
@@ -128,6 +128,8 @@ public enum Mounts {
   ) throws(Errno) {
     guard try path.inode().isDirectory else { throw .notDirectory }
     try changing.value.withLock { _ throws(Errno) in
+      // Nobody takes it out of the tree meanwhile, and what is made has its place.
+      guard all().contains(where: { $0 === path.mount }) else { throw .invalidArgument }
       let fileSystem = try FileSystemTypes.make(
         type, source: source, readOnly: flags & MountFlags.readOnly != 0, options: options, context: context)
       try add(Mount(fileSystem, root: names(of: fileSystem), source: source, flags: flags & 15), at: path)

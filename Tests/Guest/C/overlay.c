@@ -185,6 +185,23 @@ CASE(every_change_makes_a_copy) {
   end();
 }
 
+CASE(who_may_not_write_changes_nothing) {
+  layers();
+  put("l/f", "below"), OK(mkdir("l/d", 0755)), put("l/d/g", "below");
+  lay(PLAIN);
+  pid_t child = CHILD(
+    OK(setuid(1000)); FAILS(open("m/f", O_RDONLY | O_TRUNC), EACCES); FAILS(open("m/f", O_RDWR), EACCES);
+    FAILS(truncate("m/f", 0), EACCES); FAILS(chmod("m/f", 0600), EPERM); FAILS(chown("m/f", 1000, 1000), EPERM);
+    FAILS(setxattr("m/f", "user.a", "b", 1, 0), EACCES); FAILS(utimensat(AT_FDCWD, "m/f", NULL, 0), EACCES);
+    FAILS(unlink("m/d/g"), EACCES); FAILS(rename("m/d/g", "m/d/h"), EACCES); FAILS(open("m/d/n", O_CREAT | O_RDWR, 0600), EACCES);
+    FAILS(mkdir("m/d/n", 0700), EACCES));
+  EQUAL(reap(child), 0);
+  lists("u", "");
+  expect("m/f", "below");
+  OK(umount("m"));
+  end();
+}
+
 CASE(what_is_removed_is_hidden) {
   layers();
   put("l/f", "below"), put("l/g", "below"), OK(mkdir("l/d", 0755)), put("l/d/x", "below"), OK(mkdir("l/d/y", 0755));
@@ -279,6 +296,7 @@ CASE(several_layers) {
   lists("m/o", "2 ");
   expect("m/a", "l"), expect("m/b", "k"), expect("m/d/2", "k"), expect("m/f", "k");
   FAILS(open("m/a", O_WRONLY), EROFS);
+  FAILS(open("m/a", O_RDONLY | O_TRUNC), EROFS);
   FAILS(open("m/n", O_WRONLY | O_CREAT, 0600), EROFS);
   FAILS(unlink("m/a"), EROFS);
   FAILS(mkdir("m/n", 0700), EROFS);
