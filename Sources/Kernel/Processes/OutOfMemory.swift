@@ -19,7 +19,12 @@ public enum OutOfMemory {
     choosing.value.withLock { _ in
       // Somebody else made room while this thread waited.
       if hasRoom(lack) { return true }
-      guard let victim = choose(), let space = victim.space else { return false }
+      guard let victim = choose(), let space = victim.space else {
+        log(
+          "out of memory: nobody can be killed for process \(Task.currentTask.process.id); pages: \(Frames.freeCount) free, \(PageCache.count.load(ordering: .relaxed)) of files, \(WriteBack.dirtyCount.load(ordering: .relaxed)) of them dirty"
+        )
+        return false
+      }
       log(
         "out of memory: process \(victim.id) (\(String(decoding: victim.name, as: UTF8.self))) killed, it has \(space.table.residentPages * 4) KiB"
       )
