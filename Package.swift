@@ -71,7 +71,7 @@ let bareKernel: [Target] = [
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   kernel("VFS", ["SystemABI", "Primitives", "FileLocks", "Sync", "Machine", "Threads"]),
-  kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "FAT", "Sync", "Machine", "Threads", "VFS"]),
+  kernel("FileSystems", ["SystemABI", "Primitives", "Ext2", "FAT", "DiskFS", "Sync", "Machine", "Threads", "VFS"]),
   kernel(
     "Processes",
     ["CMachine", "SystemABI", "Primitives", "Memory", "Executables", "Scheduling", "Signals", "Sync", "Machine", "Threads", "VFS"]),
@@ -98,7 +98,7 @@ let bareKernel: [Target] = [
     name: "KernelMain",
     dependencies: [
       "Machine", "CMachine", "Primitives", "SystemABI", "BootData", "Sync", "Threads", "VFS", "FileSystems", "Processes", "Syscalls",
-      "Entry", "Devices", "Drivers", "EventFiles", "Ext2", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
+      "Entry", "Devices", "Drivers", "EventFiles", "Ext2", "DiskFS", "ProcFS", "Initramfs", "BootOptions", "Inspection", "SystemVIPC",
       "PosixQueues",
     ],
     path: "Sources/Kernel/KernelMain", swiftSettings: trusted,

@@ -7,12 +7,15 @@ struct Image: AsyncParsableCommand {
     abstract: "Makes file system images, and looks into them.",
     subcommands: [Make.self, List.self, Cat.self, Extract.self, CheckImage.self], defaultSubcommand: Make.self)
 
-  enum FileSystem: String, CaseIterable, ExpressibleByArgument { case ext2, fat12, fat16, fat32 }
+  enum FileSystem: String, CaseIterable, ExpressibleByArgument {
+    case ext2, diskfs, fat12, fat16, fat32
+    var isFAT: Bool { FATImage.Kind(rawValue: rawValue) != nil }
+  }
   enum Loader: String, CaseIterable, ExpressibleByArgument { case grub }
 
   struct Make: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Makes an image (the default).")
-    @Option(help: "ext2, fat12, fat16 or fat32.") var fs = FileSystem.ext2
+    @Option(help: "ext2, diskfs, fat12, fat16 or fat32.") var fs = FileSystem.ext2
     @Option(help: "Size of the file system, e.g. 64M, or auto.") var size = "auto"
     @Option(help: "A folder to copy instead of our own root.") var tree: String?
     @Option(help: "Debian i386 packages to unpack with all they need, e.g. busybox-static,bash-static.") var packages: String?
@@ -23,19 +26,24 @@ struct Image: AsyncParsableCommand {
     @Option(help: "More words for the kernel of a bootable image.") var append: [String] = []
     @Option(name: .shortAndLong, help: "The file to write.") var output: String?
     @Option(help: "Volume label.") var label = "adros"
-    @Flag(help: "Make it twice, compare, and check it with e2fsck or fsck.fat.") var verify = false
+    @Flag(help: "Make it twice, compare, and check it.") var verify = false
     @OptionGroup var tracing: Tracing
 
     func validate() throws {
       guard size == "auto" || ByteSize.megabytes(size) != nil else { throw ValidationError("--size is auto or like 64M, not \(size)") }
       if tree != nil, packages != nil { throw ValidationError("--tree and --packages are two sources: give one") }
       if boot != nil, disk == nil { throw ValidationError("--boot needs a disk: --disk mbr or --disk gpt") }
+      if boot != nil, fs == .diskfs {
+        throw ValidationError("GRUB cannot read diskfs: --boot takes --fs ext2, or run it with ./adrosctl run --root")
+      }
       if iso, disk != nil || fs != .ext2 || size != "auto" { throw ValidationError("--iso takes no --fs, --size or --disk") }
-      let limit = fs == .ext2 ? 16 : 11
+      let limit = fs.isFAT ? 11 : fs == .ext2 ? 16 : 32
       guard label.utf8.count <= limit else { throw ValidationError("--label has \(limit) bytes at most") }
     }
 
-    private var target: String { output ?? (iso ? "adros.iso" : disk != nil ? "adros.img" : fs == .ext2 ? "adros.ext2" : "adros.img") }
+    private var target: String {
+      output ?? (iso ? "adros.iso" : disk != nil || fs.isFAT ? "adros.img" : "adros." + fs.rawValue)
+    }
 
     func run() async throws {
       try await reporting {
@@ -89,12 +97,13 @@ struct Image: AsyncParsableCommand {
       let volume = path + ".volume"
       defer { try? FileManager.default.removeItem(atPath: volume) }
       try await makeVolume(content, volume)
-      try disk.write(volume: volume, isFAT: fs != .ext2, label: label, time: RootImage.time(), to: path)
+      try disk.write(volume: volume, isFAT: fs.isFAT, label: label, time: RootImage.time(), to: path)
       if boot != nil { try await Grub.install(on: path, table: disk) }
     }
 
     private func makeVolume(_ content: RootTree, _ path: String) async throws {
       let bytes = size == "auto" ? nil : ByteSize.megabytes(size).map { UInt64($0) << 20 }
+      if fs == .diskfs { return try DiskImage(time: RootImage.time(), label: label, size: bytes).write(content, to: path) }
       guard let kind = FATImage.Kind(rawValue: fs.rawValue) else {
         return try Ext2Image(time: RootImage.time(), label: label, size: bytes).write(content, to: path)
       }
@@ -141,7 +150,8 @@ struct Image: AsyncParsableCommand {
   }
 
   struct CheckImage: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "check", abstract: "Checks an image with e2fsck or fsck.fat.")
+    static let configuration = CommandConfiguration(
+      commandName: "check", abstract: "Checks an image: with e2fsck or fsck.fat, or all of a diskfs.")
     @Argument var file: String
     func run() async throws { try await reporting { print(try await ImageVolume.find(in: file).check()) } }
   }

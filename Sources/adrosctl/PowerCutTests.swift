@@ -9,10 +9,12 @@ import ImageKit
 enum PowerCutTests {
   private static let interfaces = ["virtio", "ide"]
   private enum FileSystem: Int, CaseIterable {
-    case ext2, fat
-    var name: String { self == .ext2 ? "ext2" : "FAT" }
+    case ext2, fat, diskfs
+    var name: String { ["ext2", "FAT", "diskfs"][rawValue] }
+    /// For mount.
+    var type: String { ["ext2", "vfat", "diskfs"][rawValue] }
     /// Recordings with other seeds in a short run, and cuts of each.
-    var shortForm: (rounds: Int, cuts: Int) { self == .ext2 ? (1, 150) : (3, 50) }
+    var shortForm: (rounds: Int, cuts: Int) { self == .fat ? (3, 50) : (1, 150) }
   }
   private struct Subject {
     let fileSystem: FileSystem
@@ -38,7 +40,7 @@ enum PowerCutTests {
     let folder = try Paths.scratch("power-cut-\(subject.fileSystem.name)-\(subject.interface)")
     try? FileManager.default.removeItem(at: folder)
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let plan = PowerCutPlan(seed: seed, links: subject.fileSystem == .ext2)
+    let plan = PowerCutPlan(seed: seed, links: subject.fileSystem != .fat)
     let record = try await Progress.step("\(subject.name): recording \(plan.steps.count) steps") {
       try await Self.record(plan, subject, seed, folder)
     }
@@ -68,6 +70,10 @@ enum PowerCutTests {
       try await Shell.capture(
         ["mkfs.fat", "-C", "-F", "\(bits)", "-s", "\(cluster)", part, "\(partitionSize >> 10)"], what: "mkfs.fat failed")
       try await Shell.capture(["mmd", "-i", part] + PowerCutPlan.folders.map { "::/" + $0 }, what: "mmd failed")
+    case .diskfs:
+      var tree = RootTree()
+      for name in PowerCutPlan.folders { tree.add(RootEntry(path: "/" + name, kind: .directory, mode: 0o755)) }
+      try DiskImage(time: RootImage.time(), label: "cut", size: UInt64(partitionSize)).write(tree, to: part)
     }
   }
 
@@ -90,7 +96,7 @@ enum PowerCutTests {
     // virtio disks come in the order of their PCI slots, where the recorded one is the first.
     let (name, root) = interface == "ide" ? ("hdb", "hda") : ("vda", "vdb")
     let script =
-      "mkdir /tmp/d && mount -t \(subject.fileSystem == .ext2 ? "ext2" : "vfat") /dev/\(name)1 /tmp/d && cd /tmp/d && exec /tests/powercut /tests/plan /dev/\(name)2"
+      "mkdir /tmp/d && mount -t \(subject.fileSystem.type) /dev/\(name)1 /tmp/d && cd /tmp/d && exec /tests/powercut /tests/plan /dev/\(name)2"
     let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", script])
     defer { try? FileManager.default.removeItem(at: initramfs) }
     let console = folder.appendingPathComponent("console")
@@ -145,6 +151,28 @@ enum PowerCutTests {
     return false
   }
 
+  /// What a check says, which repairs ext2 and FAT; diskfs must not need it. Then all files go to `out`.
+  private static func repairAndExtract(_ file: URL, _ fileSystem: FileSystem, _ out: URL?, _ folder: URL) async throws -> String {
+    if fileSystem == .diskfs {
+      let volume = try ImageVolume.find(in: file.path)
+      let words = try await volume.check()
+      if let out { _ = try await volume.extract("/", to: out.path) }
+      return words
+    }
+    let log = folder.appendingPathComponent("fsck.log")
+    let check = fileSystem == .ext2 ? ["e2fsck", "-fy", file.path] : ["fsck.fat", "-a", file.path]
+    let status = try await Shell.run(check, log: log).status
+    let words = (try? String(contentsOf: log, encoding: .utf8)) ?? ""
+    guard status & ~3 == 0 else { throw ToolError("\(check[0]) cannot repair it", why: words, hint: file.path) }
+    if let out {
+      let extraction =
+        fileSystem == .ext2
+        ? ["debugfs", "-R", "rdump / \(out.path)", file.path] : ["mcopy", "-s", "-n", "-i", file.path, "::/", out.path]
+      try await Shell.capture(extraction, what: "\(extraction[0]) cannot read it")
+    }
+    return words
+  }
+
   private static func judge(
     _ image: [UInt8], _ subject: Subject, _ plan: PowerCutPlan, lastMark: Int?, _ place: Int, _ folder: URL
   ) async throws {
@@ -153,19 +181,14 @@ enum PowerCutTests {
     func fail(_ what: String, _ why: String) -> ToolError {
       ToolError(what, why: "cut at entry \(place), after step \(lastMark.map { "\($0)" } ?? "none")\n\(why)", hint: "debugfs \(file.path)")
     }
-    let words = folder.appendingPathComponent("fsck.log")
-    let check = subject.fileSystem == .ext2 ? ["e2fsck", "-fy", file.path] : ["fsck.fat", "-a", file.path]
-    let status = try await Shell.run(check, log: words).status
-    let repair = (try? String(contentsOf: words, encoding: .utf8)) ?? ""
-    guard status & ~3 == 0 else { throw fail("\(check[0]) cannot repair it", repair) }
-    guard let lastMark else { return }
     let out = folder.appendingPathComponent("out")
     try? FileManager.default.removeItem(at: out)
     try FileManager.default.createDirectory(at: out, withIntermediateDirectories: true)
-    let extraction =
-      subject.fileSystem == .ext2
-      ? ["debugfs", "-R", "rdump / \(out.path)", file.path] : ["mcopy", "-s", "-n", "-i", file.path, "::/", out.path]
-    try await Shell.capture(extraction, what: "\(extraction[0]) cannot read it")
+    let repair: String
+    do { repair = try await repairAndExtract(file, subject.fileSystem, lastMark == nil ? nil : out, folder) } catch {
+      throw fail("it cannot be repaired or read", "\(error)")
+    }
+    guard let lastMark else { return }
     for (name, expected) in plan.durable(after: lastMark) {
       let found = try? Data(contentsOf: out.appendingPathComponent(name))
       let content: [UInt8]

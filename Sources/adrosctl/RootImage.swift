@@ -24,11 +24,15 @@ enum RootImage {
   }
 
   /// The root image, made anew when something in it is newer.
-  static func make(extra: RootTree? = nil, name: String = "root.ext2") throws -> URL {
+  static func make(extra: RootTree? = nil, name: String = "root.ext2", kind: ImageVolume.Kind = .ext2) throws -> URL {
     let target = try Paths.scratch(name)
     var tree = try tree()
     for entry in extra?.sorted ?? [] where entry.path != "/" { tree.add(entry) }
-    try Ext2Image(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
+    if kind == .diskfs {
+      try DiskImage(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
+    } else {
+      try Ext2Image(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
+    }
     return target
   }
 

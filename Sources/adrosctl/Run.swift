@@ -11,7 +11,7 @@ struct Run: AsyncParsableCommand {
     discussion: "Ctrl-C goes to the guest; Ctrl-A X ends the machine. With -- COMMAND the exit status is the command's.")
 
   @OptionGroup var machine: MachineOptions
-  @Option(help: "An ext2 image to use as root instead of our own.") var root: String?
+  @Option(help: "An ext2 or diskfs image to use as root instead of our own.") var root: String?
   @Option(help: "Another kernel than ours.") var kernel: String?
   @Option(help: "Boot this disk or .iso through its own loader instead.") var boot: String?
   @Option(help: "Another disk: FILE[,if=virtio|ide].") var disk: [String] = []
@@ -62,7 +62,7 @@ struct Run: AsyncParsableCommand {
       if !boot.hasSuffix(".iso") { try add(boot, value.settings.rootInterface, &value) }
     } else {
       let image = try root ?? (persist ? RootImage.kept() : RootImage.make()).path
-      if root != nil, try ImageVolume.find(in: image).kind != .ext2 {
+      if root != nil, try ImageVolume.find(in: image).kind == .fat {
         throw ToolError("\(image) cannot be the root", why: "it holds a FAT file system", hint: "--disk \(image)", code: ExitStatus.usage)
       }
       try add(image, value.settings.rootInterface, &value)
@@ -100,6 +100,7 @@ struct Run: AsyncParsableCommand {
       let partition = value.disks[0].file.isEmpty ? nil : try? ImageVolume.find(in: value.disks[0].file)
       let device = settings.rootInterface == "ide" ? "hda" : "vda"
       value.commandLine.append("root=/dev/\(device)\((partition?.offset ?? 0) > 0 ? "1" : "")")
+      if partition?.kind == .diskfs { value.commandLine.append("rootfstype=diskfs") }
     }
     // A window without a command is where somebody wants to type.
     if settings.display != "none", command.isEmpty { value.commandLine += ["console=ttyS0", "console=tty0"] }

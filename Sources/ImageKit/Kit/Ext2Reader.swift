@@ -2,9 +2,9 @@ import CExt2FS
 import Foundation
 
 /// Reads an ext2 file system through libext2fs.
-final class Ext2Reader {
+final class Ext2Reader: VolumeReader {
   private let fs: ext2_filsys
-  private let file: String
+  let file: String
 
   init(_ volume: ImageVolume) throws {
     file = volume.file
@@ -24,44 +24,49 @@ final class Ext2Reader {
     if code != 0 { throw ToolError(what, why: String(cString: error_message(code)), hint: "./adrosctl image ls \(file)") }
   }
 
-  private func find(_ path: String) throws -> ext2_ino_t {
+  func find(_ path: String) throws -> UInt64 {
     var number: ext2_ino_t = 0
     try check(ext2fs_namei(fs, 2, 2, path, &number), "there is no \(path) in \(file)")
-    return number
+    return UInt64(number)
   }
 
-  private func inode(_ number: ext2_ino_t) throws -> ext2_inode {
+  private func record(_ number: UInt64) throws -> ext2_inode {
     var inode = ext2_inode()
-    try check(ext2fs_read_inode(fs, number, &inode), "cannot read inode \(number) of \(file)")
+    try check(ext2fs_read_inode(fs, ext2_ino_t(number), &inode), "cannot read inode \(number) of \(file)")
     return inode
   }
 
-  private final class Names { var list: [(name: String, number: ext2_ino_t)] = [] }
+  func node(_ number: UInt64) throws -> VolumeNode {
+    let inode = try record(number)
+    return VolumeNode(
+      mode: UInt32(inode.i_mode), links: Int(inode.i_links_count),
+      owner: UInt32(inode.i_uid) | UInt32(inode.osd2.linux2.l_i_uid_high) << 16,
+      group: UInt32(inode.i_gid) | UInt32(inode.osd2.linux2.l_i_gid_high) << 16,
+      size: UInt64(inode.i_size) | (inode.i_mode & 0o170000 == 0o100000 ? UInt64(inode.i_size_high) << 32 : 0))
+  }
 
-  /// The names in a directory but `.` and `..`, in byte order.
-  private func names(_ directory: ext2_ino_t) throws -> [(name: String, number: ext2_ino_t)] {
+  private final class Names { var list: [(name: String, number: UInt64)] = [] }
+
+  func names(_ directory: UInt64) throws -> [(name: String, number: UInt64)] {
     let names = Names()
     let code = ext2fs_dir_iterate2(
-      fs, directory, 0, nil,
+      fs, ext2_ino_t(directory), 0, nil,
       { _, _, entry, _, _, _, context in
         guard let entry, let context, entry.pointee.inode != 0 else { return 0 }
         let bytes = UnsafeRawBufferPointer(start: shim_entry_name(entry), count: Int(shim_entry_length(entry)))
         let name = String(decoding: bytes, as: UTF8.self)
         if name != ".", name != ".." {
-          Unmanaged<Names>.fromOpaque(context).takeUnretainedValue().list.append((name, entry.pointee.inode))
+          Unmanaged<Names>.fromOpaque(context).takeUnretainedValue().list.append((name, UInt64(entry.pointee.inode)))
         }
         return 0
       }, Unmanaged.passUnretained(names).toOpaque())
     try check(code, "cannot list a directory of \(file)")
-    if let bad = names.list.first(where: { $0.name.isEmpty || $0.name.contains("/") }) {
-      throw ToolError("\(file) has a bad name", why: "'\(bad.name)' in directory \(directory)", hint: "./adrosctl image check \(file)")
-    }
-    return names.list.sorted { Array($0.name.utf8).lexicographicallyPrecedes(Array($1.name.utf8)) }
+    return names.list
   }
 
-  private func content(_ number: ext2_ino_t) throws -> [UInt8] {
+  func content(_ number: UInt64) throws -> [UInt8] {
     var handle: ext2_file_t?
-    try check(shim_file_open_to_read(fs, number, &handle), "cannot open inode \(number)")
+    try check(shim_file_open_to_read(fs, ext2_ino_t(number), &handle), "cannot open inode \(number)")
     defer { ext2fs_file_close(handle) }
     var size: UInt64 = 0
     try check(ext2fs_file_get_lsize(handle, &size), "cannot read inode \(number)")
@@ -80,64 +85,10 @@ final class Ext2Reader {
     return bytes
   }
 
-  private func target(_ number: ext2_ino_t, _ inode: ext2_inode) throws -> String {
-    var inode = inode
+  func target(_ number: UInt64) throws -> String {
+    var inode = try record(number)
     if ext2fs_is_fast_symlink(&inode) == 0 { return String(decoding: try content(number), as: UTF8.self) }
     let count = Int(inode.i_size)
     return withUnsafeBytes(of: &inode.i_block) { String(decoding: $0.prefix(count), as: UTF8.self) }
-  }
-
-  func read(_ path: String) throws -> [UInt8] {
-    let number = try find(path)
-    guard try inode(number).i_mode & 0o170000 == 0o100000 else {
-      throw ToolError("\(path) is no regular file", why: "a directory, link or device", hint: "./adrosctl image ls \(file) \(path)")
-    }
-    return try content(number)
-  }
-
-  func list(_ path: String) throws -> String {
-    let number = try find(path)
-    if try inode(number).i_mode & 0o170000 != 0o040000 { return try line((path as NSString).lastPathComponent, number) }
-    return try names(number).map { try line($0.name, $0.number) }.joined(separator: "\n")
-  }
-
-  private func line(_ name: String, _ number: ext2_ino_t) throws -> String {
-    let inode = try inode(number)
-    let types: [UInt16: String] = [0o010000: "p", 0o020000: "c", 0o040000: "d", 0o060000: "b", 0o100000: "-", 0o120000: "l", 0o140000: "s"]
-    var mode = types[inode.i_mode & 0o170000] ?? "?"
-    for bit in stride(from: 8, through: 0, by: -1) {
-      mode += inode.i_mode >> UInt16(bit) & 1 != 0 ? ["x", "w", "r"][bit % 3] : "-"
-    }
-    let owner = UInt32(inode.i_uid) | UInt32(inode.osd2.linux2.l_i_uid_high) << 16
-    let group = UInt32(inode.i_gid) | UInt32(inode.osd2.linux2.l_i_gid_high) << 16
-    let size = UInt64(inode.i_size) | (inode.i_mode & 0o170000 == 0o100000 ? UInt64(inode.i_size_high) << 32 : 0)
-    let arrow = inode.i_mode & 0o170000 == 0o120000 ? " -> " + (try target(number, inode)) : ""
-    return mode + String(format: " %3d %5u %5u %10llu ", Int(inode.i_links_count), owner, group, size) + name + arrow
-  }
-
-  func extract(_ path: String, to folder: URL) throws -> Int {
-    let number = try find(path)
-    if path == "/" { return try names(number).reduce(0) { $0 + (try copy($1.number, to: folder.appendingPathComponent($1.name))) } }
-    return try copy(number, to: folder.appendingPathComponent((path as NSString).lastPathComponent))
-  }
-
-  /// A hostile image must not write outside the target: its names have no slash, and links on the way are not followed.
-  private func copy(_ number: ext2_ino_t, to url: URL) throws -> Int {
-    let inode = try inode(number)
-    let manager = FileManager.default
-    if (try? manager.destinationOfSymbolicLink(atPath: url.path)) != nil { try manager.removeItem(at: url) }
-    switch inode.i_mode & 0o170000 {
-    case 0o040000:
-      try manager.createDirectory(at: url, withIntermediateDirectories: true)
-      return try names(number).reduce(0) { $0 + (try copy($1.number, to: url.appendingPathComponent($1.name))) }
-    case 0o100000:
-      try Data(try content(number)).write(to: url)
-      try manager.setAttributes([.posixPermissions: NSNumber(value: inode.i_mode & 0o777)], ofItemAtPath: url.path)
-      return 1
-    case 0o120000:
-      try manager.createSymbolicLink(atPath: url.path, withDestinationPath: try target(number, inode))
-      return 1
-    default: return 0
-    }
   }
 }

@@ -1,8 +1,9 @@
+import DiskFS
 import Foundation
 
 /// The file system in an image file: which one, and where it starts.
 public struct ImageVolume: Sendable {
-  public enum Kind: Sendable { case ext2, fat }
+  public enum Kind: Sendable { case ext2, fat, diskfs }
   public var file: String
   public var kind: Kind
   /// Bytes before the file system, and of it.
@@ -37,6 +38,17 @@ public struct ImageVolume: Sendable {
         }
         return ImageVolume(file: file, kind: .ext2, offset: offset, size: size)
       }
+      let blockSize = UInt64(DiskFormat.blockSize)
+      for place in DiskFormat.superblocks {
+        let block = bytes(offset + UInt64(place) * blockSize, DiskFormat.blockSize)
+        guard DiskSuperblock.isMarked(block) else { continue }
+        if let superblock = DiskSuperblock(block), UInt64(superblock.blocks) * blockSize > size {
+          throw ToolError(
+            "\(file) is cut short", why: "its diskfs volume has \(UInt64(superblock.blocks) * blockSize) bytes, the file \(size)",
+            hint: "make or copy it again")
+        }
+        return ImageVolume(file: file, kind: .diskfs, offset: offset, size: size)
+      }
       let boot = bytes(offset, 512)
       if boot.count == 512, boot[510] == 0x55, boot[511] == 0xAA, boot[0] == 0xEB || boot[0] == 0xE9,
         boot.get(UInt16.self, at: 11) == 512, boot[16] == 1 || boot[16] == 2
@@ -50,7 +62,7 @@ public struct ImageVolume: Sendable {
       if let found = try volume(at: range.lowerBound, size: range.upperBound - range.lowerBound) { return found }
     }
     throw ToolError(
-      "\(file) holds no ext2 or FAT file system", why: "neither at its start nor in a partition",
+      "\(file) holds no ext2, FAT or diskfs file system", why: "neither at its start nor in a partition",
       hint: "./adrosctl image -o \(file)", code: ExitStatus.usage)
   }
 
@@ -78,20 +90,29 @@ public struct ImageVolume: Sendable {
 
   /// What the user is told of it.
   public var description: String {
-    (kind == .ext2 ? "ext2" : "FAT") + (offset > 0 ? " in a partition at \(offset >> 20) MiB" : "")
+    (kind == .ext2 ? "ext2" : kind == .fat ? "FAT" : "diskfs") + (offset > 0 ? " in a partition at \(offset >> 20) MiB" : "")
   }
 
-  /// Lists a directory: an `ls -l` for ext2, mtools' listing for FAT.
-  public func list(_ path: String) async throws -> String {
-    switch kind {
-    case .ext2: try Ext2Reader(self).list(path)
-    case .fat: try await Shell.capture(["mdir", "-i", source, "-a", "::" + path], what: "cannot list \(path)")
+  /// FAT is mtools' business.
+  private var reader: (any VolumeReader)? {
+    get throws {
+      switch kind {
+      case .ext2: try Ext2Reader(self)
+      case .diskfs: try DiskReader(self)
+      case .fat: nil
+      }
     }
+  }
+
+  /// Lists a directory: an `ls -l`, or mtools' listing for FAT.
+  public func list(_ path: String) async throws -> String {
+    if let reader = try reader { return try reader.list(path) }
+    return try await Shell.capture(["mdir", "-i", source, "-a", "::" + path], what: "cannot list \(path)")
   }
 
   /// A file's content.
   public func read(_ path: String) async throws -> Data {
-    if kind == .ext2 { return Data(try Ext2Reader(self).read(path)) }
+    if let reader = try reader { return Data(try reader.read(path)) }
     let copy = FileManager.default.temporaryDirectory.appendingPathComponent("adros-cat-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: copy) }
     try await Shell.capture(["mcopy", "-i", source, "::" + path, copy.path], what: "cannot read \(path)")
@@ -101,14 +122,16 @@ public struct ImageVolume: Sendable {
   /// Copies a file or a whole directory out, into the folder `target`. Devices are left out; the count of files comes back.
   public func extract(_ path: String, to target: String) async throws -> Int {
     try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: true)
-    if kind == .ext2 { return try Ext2Reader(self).extract(path, to: URL(fileURLWithPath: target)) }
+    if let reader = try reader { return try reader.extract(path, to: URL(fileURLWithPath: target)) }
     let wanted = path == "/" ? "::" : "::" + path
     try await Shell.capture(["mcopy", "-i", source, "-s", "-n", "-m", wanted, target], what: "cannot copy \(path) out")
     return FileManager.default.enumerator(atPath: target)?.allObjects.count ?? 0
   }
 
-  /// Checks with e2fsck or fsck.fat; answers what they say. A file system in a partition is checked in a copy.
+  /// Checks with e2fsck or fsck.fat, or looks at all of a diskfs; answers what they say. ext2 or FAT in a partition is checked in a
+  /// copy.
   public func check() async throws -> String {
+    if kind == .diskfs { return try DiskReader(self).check() }
     var target = file
     var copy: URL?
     defer { if let copy { try? FileManager.default.removeItem(at: copy) } }
@@ -122,12 +145,9 @@ public struct ImageVolume: Sendable {
         what: "cannot copy the partition")
       target = place.path
     }
-    switch kind {
-    case .ext2: return try await Shell.capture(["e2fsck", "-fn", target], what: "e2fsck finds errors in \(file)")
-    case .fat:
-      try Shell.require("fsck.fat", package: "dosfstools", purpose: "checks FAT volumes")
-      return try await Shell.capture(["fsck.fat", "-n", target], what: "fsck.fat finds errors in \(file)")
-    }
+    if kind == .ext2 { return try await Shell.capture(["e2fsck", "-fn", target], what: "e2fsck finds errors in \(file)") }
+    try Shell.require("fsck.fat", package: "dosfstools", purpose: "checks FAT volumes")
+    return try await Shell.capture(["fsck.fat", "-n", target], what: "fsck.fat finds errors in \(file)")
   }
 
   private var source: String { offset > 0 ? "\(file)@@\(offset)" : file }

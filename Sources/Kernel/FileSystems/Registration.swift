@@ -15,6 +15,7 @@ public enum StorageFileSystems {
       })
     FileSystemTypes.register(Ext2Type())
     FileSystemTypes.register(FATType())
+    FileSystemTypes.register(DiskType())
     FileSystemTypes.register(OverlayType())
   }
 

@@ -3,6 +3,7 @@ import BootOptions
 import Devices
 import Drivers
 import EventFiles
+import DiskFS
 import Ext2
 import FileSystems
 import Initramfs
@@ -116,10 +117,10 @@ enum RootMount {
     }
   }
 
-  /// `rootfstype=` lists the kinds to try; ext2 without it.
+  /// `rootfstype=` lists the kinds to try; those that are for a root without it.
   private static func mountRoot(_ node: BlockNode, _ line: CommandLine) throws(Errno) -> any FileSystem {
     var failure = Errno.operationNotSupportedByDevice
-    for type in (line.rootType ?? Array("ext2".utf8)).split(separator: 44) {
+    for type in (line.rootType ?? Array("ext2,diskfs".utf8)).split(separator: 44) {
       do throws(Errno) { return try FileSystemTypes.make(Array(type), on: node.inode, readOnly: line.readOnly) } catch { failure = error }
     }
     throw failure
@@ -136,14 +137,27 @@ enum RootMount {
       if device == short {
         found = node
       } else if name.starts(with: label) || name.starts(with: uuid) {
-        guard let bytes = try? node.inode.bytes(at: 1024, count: 1024), let superblock = try? Ext2Superblock(bytes.span) else {
-          return
-        }
-        if name.starts(with: label), superblock.label == Array(name.dropFirst(label.count)) { found = node }
-        if name.starts(with: uuid), uuidText(superblock.uuid) == Array(name.dropFirst(uuid.count)) { found = node }
+        guard let names = names(node) else { return }
+        if name.starts(with: label), names.label == Array(name.dropFirst(label.count)) { found = node }
+        if name.starts(with: uuid), uuidText(names.uuid) == Array(name.dropFirst(uuid.count)) { found = node }
       }
     }
     return found
+  }
+
+  /// What the file system on a device is called.
+  private static func names(_ node: BlockNode) -> (label: [UInt8], uuid: [UInt8])? {
+    if let bytes = try? node.inode.bytes(at: 1024, count: 1024), let superblock = try? Ext2Superblock(bytes.span) {
+      return (superblock.label, superblock.uuid)
+    }
+    for place in DiskFormat.superblocks {
+      let start = UInt64(place) * UInt64(DiskFormat.blockSize)
+      guard let bytes = try? node.inode.bytes(at: start, count: DiskFormat.blockSize), let superblock = DiskSuperblock(bytes) else {
+        continue
+      }
+      return (superblock.label, superblock.uuid)
+    }
+    return nil
   }
 
   private static func uuidText(_ bytes: [UInt8]) -> [UInt8] {

@@ -103,18 +103,18 @@ extension BlockRequest {
 }
 
 /// Pieces of pages for a device, in as few requests as their places allow. A request starts once the next piece lies elsewhere.
-final class RequestBatch {
+public final class RequestBatch {
   private let device: any BlockDevice
   private let operation: BlockRequest.Operation
-  private(set) var requests: [BlockRequest] = []
+  public private(set) var requests: [BlockRequest] = []
   private var isOpen = false
 
-  init(_ device: any BlockDevice, _ operation: BlockRequest.Operation) {
+  public init(_ device: any BlockDevice, _ operation: BlockRequest.Operation) {
     self.device = device
     self.operation = operation
   }
 
-  func add(_ sector: UInt64, _ frame: Frame, _ range: Range<Int>) {
+  public func add(_ sector: UInt64, _ frame: Frame, _ range: Range<Int>) {
     if isOpen, let last = requests.last, last.append(sector, frame, range) { return }
     start()
     let request = BlockRequest(operation, sector: sector)
@@ -124,8 +124,16 @@ final class RequestBatch {
   }
 
   /// Starts what has not started.
-  func start() {
+  public func start() {
     if isOpen, let last = requests.last { last.submit(to: device) }
     isOpen = false
+  }
+
+  /// Returns when all is done. Throws `ioError` when some of it failed.
+  public func finish() throws(Errno) {
+    start()
+    var failure: Errno?
+    for request in requests { do throws(Errno) { try request.wait() } catch { failure = error } }
+    if let failure { throw failure }
   }
 }

@@ -48,6 +48,14 @@ public final class MemoryBudget {
   public func give(_ count: Int) { taken.wrappingSubtract(count, ordering: .relaxed) }
 }
 
+/// A number of pages.
+public final class PageCounter {
+  private let number = Atomic<Int>(0)
+  public init() {}
+  public var count: Int { number.load(ordering: .relaxed) }
+  public func add(_ pages: Int) { number.wrappingAdd(pages, ordering: .relaxed) }
+}
+
 /// A mounted file system. It answers; names, permissions, caching and locks are the VFS's: every call that
 /// changes a directory comes with that directory's mutex held. All calls may sleep.
 public protocol FileSystem: AnyObject {
@@ -96,6 +104,15 @@ public protocol FileSystem: AnyObject {
   /// Calls `visit` with each piece of a page of a file on the device: its first sector, or nil for a hole, and its bytes in the
   /// page. Only of what the file has, `forWriting`.
   func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno)
+  /// As `locate` for reading. Answers the checksum that the page must have, nil where none is kept.
+  func locateChecked(_ inode: Inode, _ index: UInt32, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) -> UInt32?
+  /// Whether a page that was read has its checksum. Takes no lock.
+  func isIntact(_ frame: Frame, _ checksum: UInt32) -> Bool
+  /// Writes pages of a file to the device. Those that could not be written are dirty again, and it throws.
+  func write(_ pages: [(index: UInt32, frame: Frame)], of inode: Inode) throws(Errno)
+  /// What a file system that writes pages to new places counts those with that have none yet: from when a page becomes dirty until
+  /// `write` takes it away.
+  var unwritten: PageCounter? { get }
   /// Fills a page of a file that is on no device.
   func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
   /// Makes sure that a byte range of a page can be written later: `noSpace` comes here, not at write-back.
@@ -109,6 +126,8 @@ public protocol FileSystem: AnyObject {
   /// Changes what somebody wants into what it can keep, or throws `notPermitted`. Attributes are locked: it must not sleep.
   func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno)
   func attributesChanged(_ inode: Inode) throws(Errno)
+  /// Writes attributes that `Inode.delayAttributes` has left for later, and times.
+  func writeAttributes(_ inode: Inode) throws(Errno)
   /// Extended attributes; these come with the inode's mutex held. Throws `noData`, `notSupportedOnSocket`.
   func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8]
   func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName]
@@ -170,6 +189,13 @@ extension FileSystem {
   public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
     throw .invalidArgument
   }
+  public func locateChecked(_ inode: Inode, _ index: UInt32, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) -> UInt32? {
+    try locate(inode, index, forWriting: false, visit)
+    return nil
+  }
+  public func isIntact(_ frame: Frame, _ checksum: UInt32) -> Bool { true }
+  public func write(_ pages: [(index: UInt32, frame: Frame)], of inode: Inode) throws(Errno) { try inode.writeInPlace(pages) }
+  public var unwritten: PageCounter? { nil }
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
   public var hasHoles: Bool { false }
@@ -177,6 +203,7 @@ extension FileSystem {
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno) {}
   public func attributesChanged(_ inode: Inode) throws(Errno) {}
+  public func writeAttributes(_ inode: Inode) throws(Errno) { try attributesChanged(inode) }
   public func extendedAttribute(_ name: AttributeName, of inode: Inode) throws(Errno) -> [UInt8] { throw .notSupportedOnSocket }
   public func extendedAttributeNames(of inode: Inode) throws(Errno) -> [AttributeName] { [] }
   public func setExtendedAttribute(_ name: AttributeName, of inode: Inode, to value: [UInt8]?, _ change: AttributeChange) throws(Errno) {

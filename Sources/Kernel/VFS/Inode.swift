@@ -65,8 +65,8 @@ public final class Inode {
   /// On the list of inodes to write back; its place there, under the list's lock.
   let dirtyListed = Atomic<Bool>(false)
   var dirtyIndex = -1
-  /// Times that the file system's record does not have yet.
-  private let timesChanged = Atomic<Bool>(false)
+  /// The file system does not have all of them yet.
+  private let attributesDelayed = Atomic<Bool>(false)
   var nextInTable: Inode?
   /// The extended attributes of a file in memory, under its mutex.
   public var extendedAttributes = AttributeList()
@@ -159,15 +159,21 @@ public final class Inode {
         $0.changeTime = now
       }
     }
-    if modification, !fileSystem.livesInMemory {
-      timesChanged.store(true, ordering: .releasing)
-      WriteBack.list(self)
-    }
+    if modification, !fileSystem.livesInMemory { delayAttributes() }
   }
 
-  /// Tells the file system of times that `touch` changed.
-  func writeTimes() throws(Errno) {
-    if timesChanged.exchange(false, ordering: .acquiringAndReleasing) { try fileSystem.attributesChanged(self) }
+  /// Leaves it to write-back to tell the file system of attributes.
+  public func delayAttributes() {
+    attributesDelayed.store(true, ordering: .releasing)
+    WriteBack.list(self)
+  }
+
+  func writeDelayedAttributes() throws(Errno) {
+    guard attributesDelayed.exchange(false, ordering: .acquiringAndReleasing) else { return }
+    do throws(Errno) { try fileSystem.writeAttributes(self) } catch {
+      delayAttributes()
+      throw error
+    }
   }
 }
 

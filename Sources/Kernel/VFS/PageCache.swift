@@ -72,6 +72,19 @@ extension Inode {
     PageCache.count.wrappingAdd(1, ordering: .relaxed)
   }
 
+  private func countDirty(_ pages: Int) {
+    WriteBack.dirtyCount.wrappingAdd(pages, ordering: .relaxed)
+    fileSystem.unwritten?.add(pages)
+  }
+
+  public func isDirty(_ index: UInt32) -> Bool { pages.withLock { $0[index] } & Self.dirtyBit != 0 }
+
+  public var dirtyPageCount: Int {
+    var count = 0
+    forEachPage(0..<UInt32.max) { _, _, value in if value & Self.dirtyBit != 0 { count += 1 } }
+    return count
+  }
+
   /// Marks a cached page as newer than the device's.
   public func markDirty(_ index: UInt32) {
     let counts = !fileSystem.livesInMemory
@@ -80,7 +93,7 @@ extension Inode {
       if value != 0, value & Self.dirtyBit == 0 {
         tree.set(index, to: value | Self.dirtyBit)
         if counts {
-          WriteBack.dirtyCount.wrappingAdd(1, ordering: .relaxed)
+          countDirty(1)
           Thread.current.counts.pagesDirtied &+= 1
         }
       }
@@ -302,7 +315,7 @@ extension Inode {
       // In memory it is the only copy there is.
       if isMemory || value & Self.dirtyBit == 0 { return }
       tree.set(index, to: value & ~Self.dirtyBit)
-      WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed)
+      countDirty(-1)
     }
     // Who writes to one from now on marks it.
     if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmapShared(self, range) }
@@ -329,7 +342,7 @@ extension Inode {
 
   private func drop(_ value: UInt32) {
     let memory = fileSystem.memory
-    if value & Self.dirtyBit != 0, memory == nil { WriteBack.dirtyCount.wrappingSubtract(1, ordering: .relaxed) }
+    if value & Self.dirtyBit != 0, memory == nil { countDirty(-1) }
     PageCache.count.wrappingSubtract(1, ordering: .relaxed)
     memory?.give(1)
     Frames.release(Frame(value & ~Self.stateBits))

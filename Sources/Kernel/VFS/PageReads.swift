@@ -9,14 +9,26 @@ import Threads
 final class PageRun {
   let pages: Range<UInt32>
   private let requests: [BlockRequest]
+  /// What the pages must be, as far as that is known; none where nobody knows.
+  private let checksums: [UInt32?]
+  /// A page was not.
+  private(set) var isCorrupt = false
 
-  init(_ pages: Range<UInt32>, _ requests: [BlockRequest]) {
+  init(_ pages: Range<UInt32>, _ requests: [BlockRequest], _ checksums: [UInt32?]) {
     self.pages = pages
     self.requests = requests
+    self.checksums = checksums
   }
 
   var isDone: Bool { requests.allSatisfy { $0.isDone } }
   var hasFailed: Bool { requests.contains { $0.hasFailed } }
+  /// Whether a page may be used.
+  func isIntact(_ index: UInt32, _ frame: Frame, _ fileSystem: any FileSystem) -> Bool {
+    if checksums.isEmpty { return true }
+    guard let checksum = checksums[Int(index - pages.lowerBound)], !fileSystem.isIntact(frame, checksum) else { return true }
+    isCorrupt = true
+    return false
+  }
   func wait() { for request in requests { try? request.wait() } }
 }
 
@@ -40,11 +52,11 @@ extension Inode {
         return try read(index, window(index, wanted), from: device, &runs)
       }
       run?.wait()
-      if let run, run.hasFailed {
+      fill.withLock { settle(&$0) }
+      if let run, run.hasFailed || run.isCorrupt {
         if run.pages.count == 1 { throw .ioError }
         wanted = 0  // alone: the bad sector may be another page's
       }
-      fill.withLock { settle(&$0) }
       if let frame = cachedPage(index) { return frame }
     }
   }
@@ -109,11 +121,16 @@ extension Inode {
     _ index: UInt32, _ window: (count: UInt32, mark: UInt32?), from device: any BlockDevice, _ runs: inout [PageRun]
   ) throws(Errno) -> PageRun? {
     let batch = RequestBatch(device, .read)
+    var checksums: [UInt32?] = []
     var next = index
     repeat {
       if next != index, !Frames.hasPages(256) { break }
       do throws(Errno) {
-        try add(next, to: batch, isMarked: next == window.mark)
+        let checksum = try add(next, to: batch, isMarked: next == window.mark)
+        if checksum != nil || !checksums.isEmpty {
+          while checksums.count < Int(next - index) { checksums.append(nil) }
+          checksums.append(checksum)
+        }
       } catch {
         if next == index { throw error }
         break
@@ -123,17 +140,17 @@ extension Inode {
     batch.start()
     Thread.current.counts.pagesRead &+= next - index
     if batch.requests.isEmpty { return nil }
-    let run = PageRun(index..<next, batch.requests)
+    let run = PageRun(index..<next, batch.requests, checksums)
     runs.append(run)
     hasReads.store(true, ordering: .relaxed)
     return run
   }
 
-  /// Puts a new page into the cache and asks for its content.
-  private func add(_ index: UInt32, to batch: RequestBatch, isMarked: Bool) throws(Errno) {
+  /// Puts a new page into the cache and asks for its content; the checksum that it must have.
+  private func add(_ index: UInt32, to batch: RequestBatch, isMarked: Bool) throws(Errno) -> UInt32? {
     // All of it first: a request that has started cannot be taken back.
     var pieces: [(sector: UInt64?, range: Range<Int>)] = []
-    try fileSystem.locate(self, index, forWriting: false) { pieces.append(($0, $1)) }
+    let checksum = try fileSystem.locateChecked(self, index) { pieces.append(($0, $1)) }
     let frame = try newPage()
     var state: UInt32 = isMarked ? Self.aheadBit : 0
     for (sector, range) in pieces {
@@ -146,6 +163,7 @@ extension Inode {
     }
     insert(frame, at: index, state)
     Frames.release(frame)
+    return checksum
   }
 
   /// Pages whose runs are done lose their marks; those that could not be read go.
@@ -154,7 +172,11 @@ extension Inode {
     runs.removeAll { run in
       guard run.isDone else { return false }
       let hasFailed = run.hasFailed
-      for index in run.pages { settle(index, hasFailed: hasFailed) }
+      for index in run.pages {
+        let value = cachedValue(index)
+        guard value & Self.readingBit != 0 else { continue }
+        settle(index, hasFailed: hasFailed || !run.isIntact(index, Frame(value & ~Self.stateBits), fileSystem))
+      }
       return true
     }
     if runs.isEmpty { hasReads.store(false, ordering: .relaxed) }

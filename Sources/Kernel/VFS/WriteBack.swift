@@ -29,25 +29,29 @@ extension Inode {
     if let layers { return try layers.real.writeBack(limit: limit) }
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
-    try writeTimes()
-    guard let device = fileSystem.device else { return }
-    try writing.withLock { _ throws(Errno) in
-      var next: UInt32? = 0
-      var left = limit
-      while let start = next, left > 0 {
-        var taken: [(UInt32, Frame)] = []
-        next = takeDirty(from: start, into: &taken)
-        // Not before their marks are gone, not after their content is read: a write in between marks them again.
-        if !taken.isEmpty, writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
-        left -= max(taken.count, 1)
-        try write(taken, to: device)
-      }
+    if fileSystem.device != nil { try writing.withLock { _ throws(Errno) in try writePages(limit) } }
+    // Behind the content: a size tells of what is there.
+    try writeDelayedAttributes()
+  }
+
+  private func writePages(_ limit: Int) throws(Errno) {
+    var next: UInt32? = 0
+    var left = limit
+    while let start = next, left > 0 {
+      var taken: [(index: UInt32, frame: Frame)] = []
+      next = takeDirty(from: start, into: &taken)
+      if taken.isEmpty { return }
+      // Not before their marks are gone, not after their content is read: a write in between marks them again.
+      if writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
+      left -= taken.count
+      defer { for (_, frame) in taken { Frames.release(frame) } }
+      try fileSystem.write(taken, of: self)
     }
   }
 
   /// Moves a batch of dirty pages to the clean ones, with references for the caller; where to go on, nil at the end.
-  private func takeDirty(from start: UInt32, into taken: inout [(UInt32, Frame)]) -> UInt32? {
-    var found: [(UInt32, Frame)] = []
+  private func takeDirty(from start: UInt32, into taken: inout [(index: UInt32, frame: Frame)]) -> UInt32? {
+    var found: [(index: UInt32, frame: Frame)] = []
     let next: UInt32? = pages.withLock { tree in
       var next = start
       while let entry = tree.first(from: next) {
@@ -68,8 +72,9 @@ extension Inode {
     return next
   }
 
-  /// Writes pages and gives their references back. After a failure the others are dirty again.
-  private func write(_ taken: [(UInt32, Frame)], to device: any BlockDevice) throws(Errno) {
+  /// Writes pages to where they are.
+  func writeInPlace(_ taken: [(index: UInt32, frame: Frame)]) throws(Errno) {
+    guard let device = fileSystem.device else { throw .invalidArgument }
     let batch = RequestBatch(device, .write)
     var failure: Errno?
     // The requests with parts of each page; an empty range for a page that could not be placed.
@@ -87,9 +92,10 @@ extension Inode {
     }
     batch.start()
     for request in batch.requests { do throws(Errno) { try request.wait() } catch { failure = error } }
-    for (number, (index, frame)) in taken.enumerated() {
-      if failure != nil, places[number].contains(where: { batch.requests[$0].hasFailed }) { markDirty(index) }
-      Frames.release(frame)
+    if failure != nil {
+      for (number, page) in taken.enumerated() {
+        if places[number].contains(where: { batch.requests[$0].hasFailed }) { markDirty(page.index) }
+      }
     }
     if let failure { throw failure }
   }

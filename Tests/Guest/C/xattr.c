@@ -163,7 +163,7 @@ CASE(rights) {
   FAILS(flistxattr(place, NULL, 0), EBADF);
 }
 
-// A block full of them is all that a file has; what it took is free again.
+// A block full of them is all that a file has on ext2; what it took is free again.
 CASE(room) {
   struct statfs before, after;
   on_disk();
@@ -175,8 +175,13 @@ CASE(room) {
   char name[32];
   do sprintf(name, "user.%d", count);
   while (count < 1000 && !setxattr("file", name, value, 200, 0) && ++count);
-  EQUAL(errno, ENOSPC);
-  CHECK(count > 3 && count < 20);
+  int blocks = before.f_type == 0xEF53;
+  if (blocks) {
+    EQUAL(errno, ENOSPC);
+    CHECK(count > 3 && count < 20);
+  } else {
+    EQUAL(count, 1000);
+  }
   for (int i = 0; i < count; i++) {
     sprintf(name, "user.%d", i);
     EQUAL(getxattr("file", name, value, sizeof value), 200);
@@ -196,7 +201,8 @@ CASE(room) {
   OK(unlink("file"));
   sync();
   OK(statfs(".", &after));
-  EQUAL(after.f_bfree, before.f_bfree);
+  // Where they are in a tree that may be another one afterwards.
+  CHECK(blocks ? after.f_bfree == before.f_bfree : after.f_bfree + 4 >= before.f_bfree);
   off_disk();
 }
 

@@ -1,3 +1,5 @@
+import Primitives
+
 /// Where files' pages are.
 extension DiskVolume {
   /// The extent that has a page, or the last one before it.
@@ -9,9 +11,12 @@ extension DiskVolume {
 
   /// Where a page of a file is, and what it must be; nil for a hole.
   public func page(_ index: UInt32, of object: UInt64) throws(DiskFSError) -> DiskPointer? {
-    guard let extent = try extent(upTo: UInt64(index), of: object), UInt64(index) < extent.end else { return nil }
-    let offset = index - extent.start
-    return DiskPointer(block: extent.block + offset, checksum: extent.checksums[Int(offset)])
+    let key = DiskKey(object, .extent, UInt64(index))
+    guard let item = try tree.last(upTo: key), item.key.isLike(key) else { return nil }
+    guard DiskExtent.isWhole(item.key, item.value, blocks: blocks), let block = item.value.span.u32(0) else { throw .corrupt }
+    let offset = UInt32(truncatingIfNeeded: UInt64(index) - item.key.offset)
+    guard offset < DiskFormat.extentPages, let checksum = item.value.span.u32(4 + Int(offset) * 4) else { return nil }
+    return DiskPointer(block: block + offset, checksum: checksum)
   }
 
   /// The first page at or behind `index` that is no hole.

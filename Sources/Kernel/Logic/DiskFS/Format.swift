@@ -96,7 +96,7 @@ public struct DiskPointer: Equatable, Sendable {
 /// Offsets: 0 magic, 8 checksum of the block with this field as 0, 12 version, 16 blocks, 20 root block, 24 root checksum, 28 root
 /// level, 32 generation, 40 next object, 48 UUID, 64 label (32), 96 time of the commit (nanoseconds since 1970), 104 free blocks.
 public struct DiskSuperblock: Equatable, Sendable {
-  static let magic: [UInt8] = Array("AdrOSdf\u{1}".utf8)
+  static var magic: [UInt8] { Array("AdrOSdf\u{1}".utf8) }
   static let version: UInt32 = 1
   public var blocks: UInt32
   public var root: DiskPointer
@@ -109,10 +109,15 @@ public struct DiskSuperblock: Equatable, Sendable {
   public var time: Int64
   public var freeBlocks: UInt32
 
+  /// Whether a block says that it is a superblock: what it has may be wrong.
+  public static func isMarked(_ bytes: [UInt8]) -> Bool {
+    bytes.count == DiskFormat.blockSize && bytes.prefix(8).elementsEqual(magic)
+  }
+
   /// Nil for what is no superblock, or not a whole one.
   public init?(_ bytes: [UInt8]) {
     let span = bytes.span
-    guard bytes.count == DiskFormat.blockSize, bytes.prefix(8).elementsEqual(Self.magic), span.u32(12) == Self.version,
+    guard Self.isMarked(bytes), span.u32(12) == Self.version,
       let checksum = span.u32(8), let blocks = span.u32(16), let root = span.u32(20), let rootChecksum = span.u32(24),
       let generation = span.u64(32), let nextObject = span.u64(40), let time = span.u64(96), let freeBlocks = span.u32(104)
     else { return nil }

@@ -109,8 +109,9 @@ public struct DiskEntry: Equatable, Sendable {
     return bytes + name
   }
 
-  /// Where names with this hash begin: 23 bits of it, so that a position fits into what old programs have for one.
-  static func position(_ name: [UInt8]) -> UInt64 { UInt64(XXH32.hash(name.span) & 0x7F_FFFF) << 8 }
+  /// Where names with this hash begin: not all of 23 bits of it, so that a position and some more fits into what old programs have
+  /// for one.
+  static func position(_ name: [UInt8]) -> UInt64 { UInt64(XXH32.hash(name.span) % 0x7F_FFFF) << 8 }
 }
 
 /// Pages of a file that lie in a row on the disk, each with its checksum.
@@ -126,13 +127,19 @@ public struct DiskExtent: Equatable, Sendable {
     self.checksums = checksums
   }
 
-  public init?(_ key: DiskKey, _ bytes: [UInt8], blocks: UInt32) {
+  /// Whether these bytes are an extent on a volume of so many blocks.
+  static func isWhole(_ key: DiskKey, _ bytes: [UInt8], blocks: UInt32) -> Bool {
     let count = bytes.count / 4 - 1
-    guard let start = UInt32(exactly: key.offset), bytes.count % 4 == 0, count > 0, count <= Int(DiskFormat.extentPages),
-      let block = bytes.span.u32(0), block >= DiskFormat.firstBlock, UInt64(block) + UInt64(count) <= UInt64(blocks),
-      UInt64(start) + UInt64(count) <= 1 << 32
-    else { return nil }
-    self.start = start
+    guard key.offset < 1 << 32, bytes.count % 4 == 0, count > 0, count <= Int(DiskFormat.extentPages), let block = bytes.span.u32(0) else {
+      return false
+    }
+    return block >= DiskFormat.firstBlock && UInt64(block) + UInt64(count) <= UInt64(blocks) && key.offset + UInt64(count) <= 1 << 32
+  }
+
+  public init?(_ key: DiskKey, _ bytes: [UInt8], blocks: UInt32) {
+    guard Self.isWhole(key, bytes, blocks: blocks), let block = bytes.span.u32(0) else { return nil }
+    let count = bytes.count / 4 - 1
+    start = UInt32(truncatingIfNeeded: key.offset)
     self.block = block
     checksums = []
     for index in 0..<count { checksums.append(bytes.span.u32(4 + index * 4) ?? 0) }

@@ -116,15 +116,10 @@ public final class DiskVolume {
     if isOrphan { try set(key, to: []) } else { try remove(key) }
   }
 
-  /// Deletes what lost its name before the volume was opened; how many files.
-  public func deleteOrphans() throws(DiskFSError) -> Int {
-    var count = 0
-    while let item = try tree.next(from: DiskKey(0, .orphan, 0)), item.key.isLike(DiskKey(0, .orphan, 0)) {
-      try delete(item.key.offset)
-      try remove(item.key)
-      count += 1
-    }
-    return count
+  /// A file that has no name: after `open`, one that lost it before, to be given to `deleteOrphan`.
+  public func firstOrphan() throws(DiskFSError) -> UInt64? {
+    guard let item = try tree.next(from: DiskKey(0, .orphan, 0)), item.key.isLike(DiskKey(0, .orphan, 0)) else { return nil }
+    return item.key.offset
   }
 
   /// At most 4095 bytes.

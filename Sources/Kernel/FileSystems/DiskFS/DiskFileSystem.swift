@@ -1,0 +1,239 @@
+import DiskFS
+import Machine
+import Primitives
+import Sync
+import Synchronization
+import SystemABI
+import Threads
+import VFS
+
+/// Held while changes are on their way to the disk.
+struct DiskCommitRank: LockRank { static let level: UInt8 = 27 }
+
+/// diskfs: a copy-on-write file system whose blocks all have checksums. On-disk structures are Logic/DiskFS's.
+///
+/// Directories, attributes and the places of pages change in memory and come to the disk together with a commit: after a power cut
+/// the volume is what it was at the last one, whole. Pages of files go to free blocks as they are written back, and belong to their
+/// file from then on; their file's size and times follow them.
+public final class DiskFileSystem: FileSystem {
+  struct State {
+    let volume: DiskVolume
+    /// Nodes are on their way to the disk: what there is in memory of them must stay.
+    var isCommitting = false
+  }
+
+  let disk: BlockNode
+  let state: Mutex<State, FileSystemRank>
+  let table = InodeTable()
+  private let committing = Mutex<Void, DiskCommitRank>(())
+  /// Mounted so, or broken.
+  private let isStopped: Atomic<Bool>
+  private var rootInode: Inode?
+  /// Whether it is mounted still.
+  private let isAlive = Mutex<Bool, FileSystemLifeRank>(true)
+  /// Blocks that are free for content, as the volume said last.
+  private let room = Atomic<UInt32>(0)
+  let dirtyPages = PageCounter()
+
+  public var typeName: String { "diskfs" }
+  public var device: (any BlockDevice)? { disk.disk }
+  public var deviceNumber: UInt32 { disk.deviceNumber }
+  public var root: Inode { rootInode! }
+  public var isReadOnly: Bool { isStopped.load(ordering: .acquiring) }
+  public var unwritten: PageCounter? { dirtyPages }
+
+  private init(_ disk: BlockNode, _ volume: DiskVolume, readOnly: Bool) {
+    self.disk = disk
+    state = Mutex(State(volume: volume))
+    isStopped = Atomic(readOnly)
+  }
+
+  /// Reads the newest superblock and the map of free blocks. Throws `invalidArgument` for what is no diskfs.
+  static func mount(_ disk: BlockNode, readOnly: Bool) throws(Errno) -> DiskFileSystem {
+    try disk.claim()
+    var isMounted = false
+    defer { if !isMounted { disk.release() } }
+    // What the device's own cache has of it is old from now on.
+    try disk.invalidate()
+    let volume: DiskVolume
+    let limit = UInt32(clamping: disk.disk.sectorCount / DiskBlocks.sectors)
+    do throws(DiskFSError) { volume = try DiskVolume.open(DiskBlocks(disk.disk), limit: limit) } catch {
+      if error == .io { throw .ioError }
+      log("diskfs: no whole volume on the device")
+      throw .invalidArgument
+    }
+    let fileSystem = DiskFileSystem(disk, volume, readOnly: readOnly)
+    do throws(Errno) { try fileSystem.start() } catch {
+      fileSystem.letGo()
+      throw error
+    }
+    isMounted = true
+    return fileSystem
+  }
+
+  private func start() throws(Errno) {
+    let root = try inode(DiskFormat.root)
+    root.addUser()
+    rootInode = root
+    if isReadOnly { return }
+    while let object = try look({ volume throws(DiskFSError) in try volume.firstOrphan() }) { try deleteOrphan(object) }
+  }
+
+  public func end() {
+    letGo()
+    disk.release()
+  }
+
+  private func letGo() {
+    rootInode = nil
+    table.removeAll()
+  }
+
+  // MARK: The volume
+
+  /// Throws `ioError` for what is not right on the disk.
+  func look<Result>(_ body: (DiskVolume) throws(DiskFSError) -> Result) throws(Errno) -> Result {
+    try state.withLock { state throws(Errno) in
+      do throws(DiskFSError) { return try body(state.volume) } catch { throw Self.errno(error) }
+    }
+  }
+
+  /// As `look`, for what changes something. After a change that was not finished there are no others.
+  func change<Result>(_ body: (DiskVolume) throws(DiskFSError) -> Result) throws(Errno) -> Result {
+    if isReadOnly { throw .readOnlyFileSystem }
+    return try state.withLock { state throws(Errno) in
+      defer { volumeChanged(state.volume) }
+      do throws(DiskFSError) { return try body(state.volume) } catch { throw Self.errno(error) }
+    }
+  }
+
+  private func volumeChanged(_ volume: DiskVolume) {
+    room.store(volume.available, ordering: .relaxed)
+    if volume.isBroken, !isStopped.exchange(true, ordering: .acquiringAndReleasing) {
+      log("diskfs: the disk failed or is not what it must be; nothing is written any more")
+    }
+  }
+
+  private static func errno(_ error: DiskFSError) -> Errno {
+    switch error {
+    case .io: return .ioError
+    case .corrupt:
+      log("diskfs: something on the disk is not what its checksum or its place says")
+      return .ioError
+    case .noSpace: return .noSpace
+    }
+  }
+
+  // MARK: Room
+
+  /// Blocks that are free besides those that pages in memory will take, and the tree with them.
+  private var spare: Int {
+    let unwritten = dirtyPages.count
+    return Int(room.load(ordering: .relaxed)) - unwritten - unwritten / 64 - 8
+  }
+
+  /// Makes sure that there is room for one page more, or some names. Throws `noSpace`. No lock from `committing` on is held.
+  func makeRoom() throws(Errno) {
+    if isReadOnly { throw .readOnlyFileSystem }
+    if spare > 0 { return }
+    // What was deleted is free afterwards.
+    try commit()
+    if spare > 0 { return }
+    // And what pages in memory replace.
+    try WriteBack.run(self)
+    try commit()
+    if spare <= 0 { throw .noSpace }
+  }
+
+  /// Makes sure that what a change makes can be brought to the disk: for those that give room back in the end.
+  func makeRoomForTree() throws(Errno) { if try look({ $0.needsCommit }) { try commit() } }
+
+  // MARK: Commits
+
+  /// Returns when everything that was changed is on stable storage.
+  func commit() throws(Errno) {
+    try committing.withLock { _ throws(Errno) in
+      if isStopped.load(ordering: .acquiring) {
+        if try look({ $0.isBroken }) { throw .ioError }
+        return
+      }
+      let commit = try state.withLock { state throws(Errno) in
+        defer { volumeChanged(state.volume) }
+        do throws(DiskFSError) {
+          let commit = try state.volume.prepareCommit(time: Clock.realtime)
+          state.isCommitting = commit != nil
+          return commit
+        } catch { throw Self.errno(error) }
+      }
+      guard let commit else { return }
+      var failure: Errno?
+      do throws(Errno) { try write(commit) } catch { failure = error }
+      state.withLock { state in
+        state.isCommitting = false
+        if failure == nil { state.volume.finishCommit() } else { state.volume.fail() }
+        volumeChanged(state.volume)
+      }
+      if let failure { throw failure }
+    }
+  }
+
+  private func write(_ commit: DiskCommit) throws(Errno) {
+    try DiskBlocks.write(commit.nodes, to: disk.disk)
+    try BlockRequest.flush(disk.disk)
+    try DiskBlocks.write([commit.superblock], to: disk.disk)
+    try BlockRequest.flush(disk.disk)
+  }
+
+  public func sync() throws(Errno) {
+    if isReadOnly { return }
+    try isAlive.withLock { isAlive throws(Errno) in if isAlive { try syncAll() } }
+  }
+
+  private func syncAll() throws(Errno) {
+    try WriteBack.run(self)
+    try commit()
+  }
+
+  public func sync(_ inode: Inode) throws(Errno) { try commit() }
+
+  public func unmount() throws(Errno) {
+    try isAlive.withLock { isAlive throws(Errno) in
+      isAlive = false
+      if !isReadOnly { try syncAll() }
+    }
+    try disk.invalidate()
+  }
+
+  public func dropUnused() {
+    table.dropCleanPages()
+    table.dropUnused()
+    _ = state.tryWithLock { if !$0.isCommitting { $0.volume.dropClean() } }
+  }
+
+  public func statistics() -> FileSystemStatistics {
+    var result = FileSystemStatistics(magic: 0x4144_4653)
+    state.withLock {
+      result.blocks = UInt64($0.volume.blocks)
+      result.freeBlocks = UInt64($0.volume.free)
+    }
+    let unwritten = UInt64(max(0, dirtyPages.count))
+    result.freeBlocks -= min(result.freeBlocks, unwritten)
+    result.availableBlocks = result.freeBlocks
+    return result
+  }
+}
+
+/// `mount -t diskfs`.
+public final class DiskType: FileSystemType {
+  init() {}
+  public var name: String { "diskfs" }
+  public var needsDevice: Bool { true }
+  public func make(
+    source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
+  ) throws(Errno) -> any FileSystem {
+    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
+      throw .noSuchAddressOrDevice
+    }
+    return try DiskFileSystem.mount(node, readOnly: readOnly)
+  }
+}
