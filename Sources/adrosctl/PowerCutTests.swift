@@ -22,7 +22,8 @@ enum PowerCutTests {
     var name: String { "power cuts: \(fileSystem.name), \(interface)" }
   }
   private static let subjects = FileSystem.allCases.flatMap { kind in interfaces.map { Subject(fileSystem: kind, interface: $0) } }
-  static let names = subjects.map(\.name)
+  private static func againName(_ kind: FileSystem) -> String { "power cuts: \(kind.name), used again" }
+  static let names = subjects.map(\.name) + FileSystem.allCases.map(againName)
   private static let partitionStart = 2048
   private static let partitionSize = 34 << 20
 
@@ -31,12 +32,64 @@ enum PowerCutTests {
       let (rounds, cuts) = torture ? (10, 150) : subject.fileSystem.shortForm
       for round in 0..<rounds {
         let seed = UInt64(index * 1000 + round)
-        await results.check(subject.name + (rounds > 1 ? ", seed \(seed)" : "")) { try await cut(subject, seed: seed, count: cuts) }
+        let keeps = round == 0 && results.selects(againName(subject.fileSystem))
+        await results.check(subject.name + (rounds > 1 ? ", seed \(seed)" : "")) {
+          try await cut(subject, seed: seed, count: cuts, keeps: keeps ? subject.interface : nil)
+        }
+      }
+      if subject.interface == interfaces.last, results.selects(againName(subject.fileSystem)) {
+        await results.check(againName(subject.fileSystem)) { try await useAgain(subject.fileSystem) }
       }
     }
   }
 
-  private static func cut(_ subject: Subject, seed: UInt64, count: Int) async throws {
+  /// Images of cuts, repaired, that a guest is to use again: some of each interface.
+  private static let keptOfEach = 5
+  private static func keptImages(_ kind: FileSystem) throws -> URL { try Paths.scratch("power-cut-\(kind.name)-kept") }
+
+  /// A guest mounts what some cuts left, reads all of it, and writes to it.
+  private static func useAgain(_ kind: FileSystem) async throws {
+    let folder = try keptImages(kind)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let images = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil).sorted { $0.path < $1.path }
+    guard images.count == keptOfEach * interfaces.count else {
+      throw ToolError("only \(images.count) images of cuts are there", why: folder.path, hint: "")
+    }
+    let letters = "bcdefghijklm".prefix(images.count).map { String($0) }.joined(separator: " ")
+    let script = """
+      mkdir /tmp/m
+      for d in \(letters); do
+        mount -t \(kind.type) /dev/vd$d /tmp/m || exit 9
+        cat /tmp/m/*/* > /tmp/all || exit 8
+        cp /bin/sh /tmp/m/a/new || exit 7
+        rm /tmp/m/b/*
+        umount /tmp/m || exit 6
+      done
+      """
+    let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", script])
+    defer { try? FileManager.default.removeItem(at: initramfs) }
+    let (console, log) = (try Paths.scratch("used-again.console"), try Paths.scratch("used-again.log"))
+    var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: log)
+    machine.interactive = false
+    machine.settings.processors = 2
+    machine.commandLine = ["quiet", "root=/dev/vda"]
+    machine.disks = [.init(file: try RootImage.make(name: "power-cut.ext2").path, interface: "virtio", snapshot: true)]
+    machine.disks += images.map { .init(file: $0.path, interface: "virtio", snapshot: false) }
+    let ending = Ending.judge(try await Shell.run(machine.arguments, log: console, timeout: 300), log: log)
+    guard ending == .powerOff(status: 0) else {
+      throw ToolError("the guest ended with \(ending)", why: (try? String(contentsOf: console, encoding: .utf8)) ?? "", hint: log.path)
+    }
+    for image in images {
+      let volume = try ImageVolume.find(in: image.path)
+      _ = try await volume.check()
+      guard try await volume.read("/a/new") == Data(contentsOf: Paths.program("sh")) else {
+        throw ToolError("/a/new has another content", why: image.path, hint: "./adrosctl image check \(image.path)")
+      }
+    }
+  }
+
+  /// - Parameter keeps: The interface, where some of the images are to be used again.
+  private static func cut(_ subject: Subject, seed: UInt64, count: Int, keeps: String?) async throws {
     let folder = try Paths.scratch("power-cut-\(subject.fileSystem.name)-\(subject.interface)")
     try? FileManager.default.removeItem(at: folder)
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -48,9 +101,14 @@ enum PowerCutTests {
     let places = (0..<count).map { _ in Int.random(in: 0...record.entries.count, using: &random) }.sorted()
     var disk = CutDisk(record, random)
     try await Progress.step("\(subject.name): \(count) cuts") {
-      for place in places {
+      if keeps != nil { try FileManager.default.createDirectory(at: try keptImages(subject.fileSystem), withIntermediateDirectories: true) }
+      for (number, place) in places.enumerated() {
         disk.advance(to: place)
         try await judge(disk.image(), subject, plan, lastMark: disk.lastMark, place, folder)
+        // Those of the second half have files.
+        guard let keeps, number >= places.count / 2, (number - places.count / 2) % (places.count / 2 / keptOfEach) == 0 else { continue }
+        let kept = try keptImages(subject.fileSystem).appendingPathComponent("\(keeps)-\(place)")
+        try FileManager.default.copyItem(at: folder.appendingPathComponent("cut"), to: kept)
       }
     }
     try? FileManager.default.removeItem(at: folder)

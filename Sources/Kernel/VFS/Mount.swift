@@ -252,9 +252,11 @@ public enum Mounts {
 
   public static func remount(_ mount: Mount, flags: UInt32) { mount.flags = flags }
 
-  /// Everything to the devices.
+  /// Everything to the devices. What fails does not keep the others from it.
   public static func sync() throws(Errno) {
-    try WriteBack.run()
-    for fileSystem in fileSystems() { try fileSystem.sync() }
+    var failure: Errno?
+    do throws(Errno) { try WriteBack.run() } catch { failure = error }
+    for fileSystem in fileSystems() { do throws(Errno) { try fileSystem.sync() } catch { failure = error } }
+    if let failure { throw failure }
   }
 }

@@ -29,9 +29,11 @@ extension Inode {
     if let layers { return try layers.real.writeBack(limit: limit) }
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
-    if fileSystem.device != nil { try writing.withLock { _ throws(Errno) in try writePages(limit) } }
-    // Behind the content: a size tells of what is there.
-    try writeDelayedAttributes()
+    try writing.withLock { _ throws(Errno) in
+      if fileSystem.device != nil { try writePages(limit) }
+      // Behind the content: a size tells of what is there.
+      try writeDelayedAttributes()
+    }
   }
 
   private func writePages(_ limit: Int) throws(Errno) {
@@ -105,13 +107,21 @@ extension Inode {
 public enum WriteBack {
   /// Pages of all files that are newer than their device's.
   public static let dirtyCount = Atomic<Int>(0)
-  /// Inodes that may have dirty pages.
-  static let dirty = BootCell<SpinLock<[Inode], LeafRank>>()
+  struct Work: ~Copyable {
+    /// Inodes that may have something to write.
+    var listed: [Inode] = []
+    /// Those that somebody is writing, or about to write; as often as there are who do.
+    var underWay: [(inode: Inode, run: UInt32)] = []
+    var lastRun: UInt32 = 0
+  }
+  private static let work = BootCell<SpinLock<Work, LeafRank>>()
+  private static let finished = BootCell<WaitQueue>()
   /// Woken when there is much to write.
   public static let event = BootCell<WaitQueue>()
 
   public static func start() {
-    dirty.set(SpinLock([]))
+    work.set(SpinLock(Work()))
+    finished.set(WaitQueue())
     event.set(WaitQueue())
   }
 
@@ -132,20 +142,20 @@ public enum WriteBack {
   static func list(_ inode: Inode) {
     guard !inode.dirtyListed.exchange(true, ordering: .acquiringAndReleasing) else { return }
     inode.addUser()
-    dirty.value.withLock { list in
-      inode.dirtyIndex = list.count
-      list.append(inode)
+    work.value.withLock { work in
+      inode.dirtyIndex = work.listed.count
+      work.listed.append(inode)
     }
   }
 
   /// Takes an inode off the list; whether it was there. The list's use of it is the caller's then.
   static func unlist(_ inode: Inode) -> Bool {
-    let removed = dirty.value.withLock { list in
+    let removed = work.value.withLock { work in
       let index = inode.dirtyIndex
-      guard index >= 0, index < list.count, list[index] === inode else { return false }
-      list.swapAt(index, list.count - 1)
-      list[index].dirtyIndex = index
-      list.removeLast()
+      guard index >= 0, index < work.listed.count, work.listed[index] === inode else { return false }
+      work.listed.swapAt(index, work.listed.count - 1)
+      work.listed[index].dirtyIndex = index
+      work.listed.removeLast()
       inode.dirtyIndex = -1
       return true
     }
@@ -153,30 +163,61 @@ public enum WriteBack {
     return removed
   }
 
-  /// Writes all dirty pages of one file system, or of all.
-  public static func run(_ fileSystem: (any FileSystem)? = nil) throws(Errno) {
-    let work: [Inode] = dirty.value.withLock { list in
-      var work: [Inode] = []
+  /// Writes all dirty pages and delayed attributes of one file system, or of all.
+  ///
+  /// With `waits` what others had taken to write them is with the device, too, when it returns: the caller holds no inode's mutex,
+  /// since a loop device may need that.
+  public static func run(_ fileSystem: (any FileSystem)? = nil, waits: Bool = true) throws(Errno) {
+    let (mine, others, run) = take(fileSystem)
+    // From here a change lists the inode again.
+    for inode in mine { inode.dirtyListed.store(false, ordering: .releasing) }
+    var failure: Errno?
+    for inode in mine {
+      do throws(Errno) { try inode.writeBack() } catch { failure = error }
+      finish(inode, run)
+      inode.removeUser()
+    }
+    if waits { for other in others { wait(other.inode, other.run) } }
+    if let failure { throw failure }
+  }
+
+  /// Takes inodes off the list; with what others have taken, and a number for this run.
+  private static func take(
+    _ fileSystem: (any FileSystem)?
+  ) -> (mine: [Inode], others: [(inode: Inode, run: UInt32)], run: UInt32) {
+    work.value.withLock { work in
+      var mine: [Inode] = []
       var kept: [Inode] = []
-      for inode in list {
+      for inode in work.listed {
         if fileSystem == nil || inode.fileSystem === fileSystem {
           inode.dirtyIndex = -1
-          work.append(inode)
+          mine.append(inode)
         } else {
           inode.dirtyIndex = kept.count
           kept.append(inode)
         }
       }
-      list = kept
-      return work
+      work.listed = kept
+      let others = work.underWay.filter { fileSystem == nil || $0.inode.fileSystem === fileSystem }
+      work.lastRun &+= 1
+      for inode in mine { work.underWay.append((inode, work.lastRun)) }
+      return (mine, others, work.lastRun)
     }
-    // From here a change lists the inode again.
-    for inode in work { inode.dirtyListed.store(false, ordering: .releasing) }
-    var failure: Errno?
-    for inode in work {
-      do throws(Errno) { try inode.writeBack() } catch { failure = error }
-      inode.removeUser()
+  }
+
+  private static func finish(_ inode: Inode, _ run: UInt32) {
+    work.value.withLock { work in
+      if let index = work.underWay.firstIndex(where: { $0.run == run && $0.inode === inode }) {
+        work.underWay.swapAt(index, work.underWay.count - 1)
+        work.underWay.removeLast()
+      }
     }
-    if let failure { throw failure }
+    finished.value.wake()
+  }
+
+  private static func wait(_ inode: Inode, _ run: UInt32) {
+    let _: Bool? = try? finished.value.wait(interruptible: false, reason: "write-back") {
+      work.value.withLock { $0.underWay.contains { $0.run == run && $0.inode === inode } } ? nil : true
+    }
   }
 }

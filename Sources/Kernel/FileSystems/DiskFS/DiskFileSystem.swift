@@ -140,7 +140,7 @@ public final class DiskFileSystem: FileSystem {
     try commit()
     if spare > 0 { return }
     // And what pages in memory replace.
-    try WriteBack.run(self)
+    try WriteBack.run(self, waits: false)
     try commit()
     if spare <= 0 { throw .noSpace }
   }
