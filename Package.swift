@@ -115,7 +115,7 @@ let programs = [
 let shellCore = Target.target(name: "ShellCore", path: "Sources/Userland/ShellCore", swiftSettings: safe)
 
 /// Programs of the guest tests, under Tests/Guest/Programs.
-let testPrograms = ["caserunner", "powercut"]
+let testPrograms = ["caserunner", "filesteps", "powercut"]
 
 let userland: [Target] =
   [

@@ -73,8 +73,8 @@ struct PowerCutPlan {
     Int.random(in: 0..<10, using: &random) == 0 ? Int.random(in: 0..<400_000, using: &random) : Int.random(in: 0..<20_000, using: &random)
   }
 
-  /// As the guest program has it.
-  private static func content(_ range: Range<Int>, _ seed: Int) -> [UInt8] {
+  /// As the guest programs have it.
+  static func content(_ range: Range<Int>, _ seed: Int) -> [UInt8] {
     range.map {
       UInt8(truncatingIfNeeded: Int32(truncatingIfNeeded: $0) &* 31 ^ Int32(truncatingIfNeeded: ($0 >> 9) &* seed) ^ Int32(seed))
     }

@@ -33,7 +33,8 @@ struct Test: AsyncParsableCommand {
     try await reporting {
       if list {
         for name in try await GuestTests.names() where results.selects(name) { print("guest \(name)") }
-        for name in BootTests.names + DiskTests.names + PowerCutTests.names + ImageTests.names + ProgramTests.names + [StressTests.name]
+        for name in BootTests.names + DiskTests.names + DiskErrorTests.names + PowerCutTests.names + ImageTests.names + ProgramTests.names
+          + [StressTests.name]
         where results.selects(name) { print(name) }
         return
       }
@@ -55,6 +56,7 @@ struct Test: AsyncParsableCommand {
     if wants(.image) { try await results.stage("image") { try await ImageTests.run(results) } }
     if wants(.boot) { try await results.stage("boot") { try await BootTests.run(results) } }
     if wants(.disk) { try await results.stage("disk") { try await DiskTests.run(results) } }
+    if wants(.disk) { try await results.stage("disk") { try await DiskErrorTests.run(results) } }
     if wants(.disk) || torture { try await results.stage("disk") { try await PowerCutTests.run(results, torture: torture) } }
     if wants(.guest) || torture {
       for count in counts {

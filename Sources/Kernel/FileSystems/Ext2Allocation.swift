@@ -74,7 +74,7 @@ extension Ext2FS {
   }
 
   func freeBlock(_ block: UInt32) throws(Errno) {
-    guard superblock.isDataBlock(block) else { throw .ioError }
+    guard superblock.isDataBlock(block) else { throw fault("something leads to block \(block)") }
     try groups.withLock { groups throws(Errno) in
       let index = block - superblock.firstDataBlock
       let group = Int(index / superblock.blocksPerGroup)
@@ -139,7 +139,7 @@ extension Ext2FS {
       record.blocks[path.root] = current
     }
     for (depth, slot) in path.slots.enumerated() {
-      guard superblock.isDataBlock(current) else { throw .ioError }
+      guard superblock.isDataBlock(current) else { throw fault("something leads to block \(current)") }
       let parent = current
       current = try readBlock(parent) { bytes in bytes.u32(slot * 4) ?? 0 }
       if current == 0 {
@@ -149,7 +149,7 @@ extension Ext2FS {
         try changeBlock(parent) { bytes in bytes.put32(pointer, at: slot * 4) }
       }
     }
-    guard superblock.isDataBlock(current) else { throw .ioError }
+    guard superblock.isDataBlock(current) else { throw fault("something leads to block \(current)") }
     return current
   }
 
@@ -244,7 +244,7 @@ extension Ext2FS {
   }
 
   private func release(_ block: UInt32, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList) throws(Errno) {
-    guard superblock.isDataBlock(block) else { throw .ioError }
+    guard superblock.isDataBlock(block) else { throw fault("something leads to block \(block)") }
     blocks.append(block)
     record.sectors -= min(record.sectors, sectorsPerBlock)
   }
@@ -253,7 +253,7 @@ extension Ext2FS {
   private func freeTree(
     _ block: UInt32, level: Int, _ range: Range<UInt64>, _ record: inout Ext2InodeRecord, _ blocks: inout Ext2BlockList
   ) throws(Errno) -> Bool {
-    guard superblock.isDataBlock(block) else { throw .ioError }
+    guard superblock.isDataBlock(block) else { throw fault("something leads to block \(block)") }
     var span: UInt64 = 1
     for _ in 1..<level { span *= UInt64(pointersPerBlock) }
     for slot in 0..<Int(pointersPerBlock) {

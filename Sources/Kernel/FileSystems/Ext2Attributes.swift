@@ -17,9 +17,11 @@ extension Ext2FS {
     let (block, inside) = try readBlock(table) { bytes in
       (Ext2InodeRecord(bytes, at: offset).fileACL, Ext2AttributeBlock.decode(bytes, inodeAt: offset, size: size))
     }
-    guard var all = inside else { throw .ioError }
+    guard var all = inside else { throw fault("inode \(inode.number) has bad attributes") }
     if block != 0 {
-      guard superblock.isDataBlock(block), let shared = try readBlock(block, { Ext2AttributeBlock.decode($0) }) else { throw .ioError }
+      guard superblock.isDataBlock(block), let shared = try readBlock(block, { Ext2AttributeBlock.decode($0) }) else {
+        throw fault("block \(block) has bad attributes")
+      }
       all += shared
     }
     return (block, all)
@@ -80,7 +82,9 @@ extension Ext2FS {
   /// One inode fewer uses a block of attributes, which is to be retired after its last.
   private func leaveAttributeBlock(_ block: UInt32) throws(Errno) -> [Range<UInt32>] {
     guard block != 0 else { return [] }
-    guard superblock.isDataBlock(block), try readBlock(block, { $0.u32(0) }) == Ext2AttributeBlock.magic else { throw .ioError }
+    guard superblock.isDataBlock(block), try readBlock(block, { $0.u32(0) }) == Ext2AttributeBlock.magic else {
+      throw fault("block \(block) has no attributes")
+    }
     let references = try readBlock(block) { Ext2AttributeBlock.references($0) }
     if references > 1 {
       try changeBlock(block) { Ext2AttributeBlock.setReferences(references - 1, &$0) }

@@ -265,7 +265,7 @@ extension Ext2FS {
       if superblock.hasFileTypes { bytes[entry.offset + 7] = type }
       return true
     }
-    if !done { throw .ioError }
+    if !done { throw fault("a name in directory \(directory.number) is gone") }
   }
 
   /// A directory names the one that it is in, and counts as a link of it.

@@ -21,39 +21,38 @@ final class Ext2Node {
 ///
 /// SPEC: "The Second Extended File System", D. Poirier; mke2fs(8) for what images look like.
 public final class Ext2FS: FileSystem {
-  let disk: BlockNode
+  private let mounted: MountedDisk
   /// Everything that is not a file's or directory's content, a block a page.
   let metadata: Inode
   let superblock: Ext2Superblock
-  public let isReadOnly: Bool
-  let table = InodeTable()
   /// Allocation state: one descriptor a group.
   let groups: Mutex<[Ext2Group], FileSystemRank>
   /// Held while blocks of extended attributes are read or changed.
   let attributeLock = Mutex<Void, Ext2AttributesRank>(())
   let retired = SpinLock<Ext2Retired, Ext2RetiredRank>(Ext2Retired())
-  private var rootInode: Inode?
-  /// Whether it is mounted still.
-  private let isAlive = Mutex<Bool, FileSystemLifeRank>(true)
 
   public var typeName: String { "ext2" }
   public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
-  public var root: Inode { rootInode! }
+  public var root: Inode { mounted.root! }
+  public var isReadOnly: Bool { mounted.isReadOnly }
+  var disk: BlockNode { mounted.node }
+  var table: InodeTable { mounted.inodes }
 
-  private init(_ disk: BlockNode, _ superblock: Ext2Superblock, _ metadata: Inode, _ groups: [Ext2Group], readOnly: Bool) {
-    self.disk = disk
+  private init(_ mounted: MountedDisk, _ superblock: Ext2Superblock, _ metadata: Inode, _ groups: [Ext2Group]) {
+    self.mounted = mounted
     self.superblock = superblock
     self.metadata = metadata
     self.groups = Mutex(groups)
-    isReadOnly = readOnly || superblock.mustBeReadOnly
   }
 
   /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
-  static func mount(_ disk: BlockNode, readOnly: Bool) throws(Errno) -> Ext2FS {
-    try disk.claim()
-    var isMounted = false
-    defer { if !isMounted { disk.release() } }
+  static func mount(_ node: BlockNode, readOnly: Bool) throws(Errno) -> Ext2FS {
+    try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk) }
+  }
+
+  private static func mount(_ mounted: MountedDisk) throws(Errno) -> Ext2FS {
+    let disk = mounted.node
     let superblock: Ext2Superblock
     let bytes = try disk.inode.bytes(at: UInt64(Ext2Superblock.offset), count: Ext2Superblock.size)
     do throws(Ext2Error) { superblock = try Ext2Superblock(bytes.span) } catch {
@@ -64,20 +63,17 @@ public final class Ext2FS: FileSystem {
       }
       throw .invalidArgument
     }
-    // What the device's own cache has of it is old from now on.
-    try disk.invalidate()
+    if superblock.mustBeReadOnly { mounted.stop() }
     let metadata = MetadataBlocks.make(
       disk, blockBytes: superblock.blockSize, endSector: UInt64(superblock.blockCount) << UInt64(superblock.blockShift - 9))
     guard UInt64(superblock.blockCount) << UInt64(superblock.blockShift) <= disk.inode.size else {
       log("ext2: the file system is larger than its device")
       throw .invalidArgument
     }
-    let fileSystem = Ext2FS(disk, superblock, metadata, try readGroups(metadata, superblock), readOnly: readOnly)
-    do throws(Errno) { try fileSystem.start() } catch {
-      fileSystem.letGo()
-      throw error
-    }
-    isMounted = true
+    // The first bytes came through the device's own cache.
+    try disk.invalidate()
+    let fileSystem = Ext2FS(mounted, superblock, metadata, try readGroups(metadata, superblock))
+    try fileSystem.start()
     return fileSystem
   }
 
@@ -88,19 +84,17 @@ public final class Ext2FS: FileSystem {
       log("ext2: the root is not a directory")
       throw .invalidArgument
     }
-    root.addUser()
-    rootInode = root
+    mounted.setRoot(root)
     if !isReadOnly { try setState(superblock.state & ~Ext2Superblock.cleanState) }
   }
 
-  public func end() {
-    letGo()
-    disk.release()
-  }
+  public func end() { mounted.end() }
 
-  private func letGo() {
-    rootInode = nil
-    table.removeAll()
+  /// Something on the disk cannot be right. It is only read from then on, where the superblock wants that.
+  func fault(_ what: String) -> Errno {
+    if mounted.noteFault() { log("ext2: \(what)") }
+    if superblock.errorPolicy >= 2, mounted.stop() { log("ext2: nothing is written any more") }
+    return .ioError
   }
 
   private static func readGroups(_ metadata: Inode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
@@ -135,6 +129,7 @@ public final class Ext2FS: FileSystem {
   }
 
   private func setState(_ state: UInt16) throws(Errno) {
+    let state = mounted.hasFaults ? state | Ext2Superblock.faultyState : state
     let block: UInt32 = superblock.blockShift == 10 ? 1 : 0
     let at = superblock.blockShift == 10 ? 0 : 1024
     let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
@@ -161,10 +156,7 @@ public final class Ext2FS: FileSystem {
     }
   }
 
-  public func sync() throws(Errno) {
-    if isReadOnly { return }
-    try isAlive.withLock { isAlive throws(Errno) in if isAlive { try syncAll() } }
-  }
+  public func sync() throws(Errno) { try mounted.ifAlive { () throws(Errno) in try syncAll() } }
 
   private func syncAll() throws(Errno) {
     // The names of what was deleted go first.
@@ -180,20 +172,14 @@ public final class Ext2FS: FileSystem {
   }
 
   public func unmount() throws(Errno) {
-    try isAlive.withLock { isAlive throws(Errno) in
-      isAlive = false
-      if !isReadOnly { try leaveClean() }
+    try mounted.finish { () throws(Errno) in
+      try syncAll()
+      // What was retired is free now; and nothing is clean before it is.
+      try writeGroups()
+      try commit()
+      try setState(superblock.state | Ext2Superblock.cleanState)
+      try commit()
     }
-  }
-
-  private func leaveClean() throws(Errno) {
-    try syncAll()
-    // What was retired is free now; and nothing is clean before it is.
-    try writeGroups()
-    try commit()
-    try setState(superblock.state | Ext2Superblock.cleanState)
-    try commit()
-    try disk.invalidate()
     _ = metadata.dropCleanPages()
   }
 
@@ -229,7 +215,7 @@ public final class Ext2FS: FileSystem {
 
   /// The block and byte offset of an inode's record.
   func location(_ number: UInt32) throws(Errno) -> (block: UInt32, offset: Int) {
-    guard number >= 1, number <= superblock.inodeCount else { throw .ioError }
+    guard number >= 1, number <= superblock.inodeCount else { throw fault("there is no inode \(number)") }
     let group = (number - 1) / superblock.inodesPerGroup
     let index = (number - 1) % superblock.inodesPerGroup
     let tableBlock = groups.withLock { $0[Int(group)].inodeTable }
@@ -241,8 +227,7 @@ public final class Ext2FS: FileSystem {
     let (block, offset) = try location(number)
     let record = try readBlock(block) { Ext2InodeRecord($0, at: offset) }
     guard record.mode != 0, record.links > 0 else {
-      log("ext2: a directory names inode \(number), which is free")
-      throw .ioError
+      throw fault("a directory names inode \(number), which is free")
     }
     var attributes = Attributes(mode: UInt32(record.mode), owner: record.owner, group: record.group)
     attributes.links = UInt32(record.links)

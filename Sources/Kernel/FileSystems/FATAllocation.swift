@@ -193,14 +193,12 @@ extension FATFS {
       switch link {
       case .next(let cluster):
         guard clusters.chain.count < geometry.clusterCount, clusters.chain.runCount < Self.mostRuns else {
-          log("fat: a chain has no end")
-          throw .ioError
+          throw fault("a chain has no end")
         }
         clusters.chain.append(cluster)
       case .end: clusters.isWhole = true
       case .free, .bad:
-        log("fat: a chain leads to cluster \(clusters.chain.last ?? 0), whose entry is none")
-        throw .ioError
+        throw fault("a chain leads to cluster \(clusters.chain.last ?? 0), whose entry is none")
       }
     }
   }
@@ -300,8 +298,7 @@ extension FATFS {
           try learn(&clusters, upTo: number &+ 1)
           if let cluster = clusters.chain[number] { sector = geometry.firstSector(of: cluster) + UInt64(inside / 512) }
           if sector == nil, !forWriting {
-            log("fat: a file is longer than its chain")
-            throw .ioError
+            throw fault("a file is longer than its chain")
           }
         }
         if sector != nil || !forWriting { visit(sector, offset..<offset + count) }

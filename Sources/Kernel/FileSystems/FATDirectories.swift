@@ -56,7 +56,7 @@ extension FATFS {
     try locate(directory, slot / Self.slotsPerPage, forWriting: false) { sector, range in
       if let sector, range.contains(offset) { result = sector * 16 + UInt64((offset - range.lowerBound) / FATRecord.size) }
     }
-    if result == 0 { throw .ioError }
+    if result == 0 { throw fault("a directory has no sector for a record") }
     return result
   }
 

@@ -47,13 +47,11 @@ final class FATNode {
 ///
 /// SPEC: Microsoft FAT specification 1.03.
 public final class FATFS: FileSystem {
-  let disk: BlockNode
+  private let mounted: MountedDisk
   /// Everything before the first cluster, but FAT12's and FAT16's root directory.
   let metadata: Inode
   let geometry: FATGeometry
   let options: FATOptions
-  public let isReadOnly: Bool
-  let table = InodeTable()
   let space: Mutex<FATSpace, FileSystemRank>
   /// Held while records are written and while they move.
   let records = Mutex<Void, FATRecordRank>(())
@@ -61,30 +59,31 @@ public final class FATFS: FileSystem {
   let moved = InterruptSpinLock<FATMoved, FATIndexRank>(FATMoved())
   /// Clusters that nothing leads to any more in memory, but on the disk perhaps.
   let retired = InterruptSpinLock<[Range<UInt32>], FATIndexRank>([])
-  private var rootInode: Inode?
-  /// Whether it is mounted still.
-  private let isAlive = Mutex<Bool, FileSystemLifeRank>(true)
 
   public var typeName: String { "vfat" }
   public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
-  public var root: Inode { rootInode! }
+  public var root: Inode { mounted.root! }
+  public var isReadOnly: Bool { mounted.isReadOnly }
+  var disk: BlockNode { mounted.node }
+  var table: InodeTable { mounted.inodes }
   public var namesAreExact: Bool { false }
 
-  private init(_ disk: BlockNode, _ geometry: FATGeometry, _ metadata: Inode, _ options: FATOptions, readOnly: Bool) {
-    self.disk = disk
+  private init(_ mounted: MountedDisk, _ geometry: FATGeometry, _ metadata: Inode, _ options: FATOptions) {
+    self.mounted = mounted
     self.geometry = geometry
     self.metadata = metadata
     self.options = options
-    isReadOnly = readOnly
     space = Mutex(FATSpace())
   }
 
   /// Reads and checks the boot sector, and marks the volume as in use.
-  static func mount(_ disk: BlockNode, readOnly: Bool, _ options: FATOptions) throws(Errno) -> FATFS {
-    try disk.claim()
-    var isMounted = false
-    defer { if !isMounted { disk.release() } }
+  static func mount(_ node: BlockNode, readOnly: Bool, _ options: FATOptions) throws(Errno) -> FATFS {
+    try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk, options) }
+  }
+
+  private static func mount(_ mounted: MountedDisk, _ options: FATOptions) throws(Errno) -> FATFS {
+    let disk = mounted.node
     let geometry: FATGeometry
     let bytes = try disk.inode.bytes(at: 0, count: FATGeometry.size)
     do throws(FATError) { geometry = try FATGeometry(bytes.span) } catch {
@@ -99,34 +98,28 @@ public final class FATFS: FileSystem {
       log("fat: the file system is larger than its device")
       throw .invalidArgument
     }
-    // What the device's own cache has of it is old from now on.
+    // The first bytes came through the device's own cache.
     try disk.invalidate()
     let metadata = MetadataBlocks.make(disk, blockBytes: pageSize, endSector: UInt64(geometry.tableStart + geometry.allTableSectors))
-    let fileSystem = FATFS(disk, geometry, metadata, options, readOnly: readOnly)
-    do throws(Errno) { try fileSystem.start() } catch {
-      fileSystem.letGo()
-      throw error
-    }
-    isMounted = true
+    let fileSystem = FATFS(mounted, geometry, metadata, options)
+    try fileSystem.start()
     return fileSystem
   }
 
   private func start() throws(Errno) {
     if !geometry.isClean { log("fat: not cleanly unmounted; fsck.fat is advised") }
     try space.withLock { space throws(Errno) in space = try readSpace() }
-    rootInode = try makeRoot()
-    rootInode?.addUser()
+    mounted.setRoot(try makeRoot())
     if !isReadOnly { try setState(inUse: true) }
   }
 
-  public func end() {
-    letGo()
-    disk.release()
-  }
+  public func end() { mounted.end() }
 
-  private func letGo() {
-    rootInode = nil
-    table.removeAll()
+  /// Something on the disk cannot be right: it is only read from now on, as on Linux.
+  func fault(_ what: String) -> Errno {
+    if mounted.noteFault() { log("fat: \(what)") }
+    if mounted.stop() { log("fat: nothing is written any more") }
+    return .ioError
   }
 
   /// No record is there.
@@ -174,10 +167,7 @@ public final class FATFS: FileSystem {
     }
   }
 
-  public func sync() throws(Errno) {
-    if isReadOnly { return }
-    try isAlive.withLock { isAlive throws(Errno) in if isAlive { try commit() } }
-  }
+  public func sync() throws(Errno) { try mounted.ifAlive { () throws(Errno) in try commit() } }
 
   /// With the record, and those of all directories above.
   public func sync(_ inode: Inode) throws(Errno) {
@@ -192,20 +182,14 @@ public final class FATFS: FileSystem {
   }
 
   public func unmount() throws(Errno) {
-    try isAlive.withLock { isAlive throws(Errno) in
-      isAlive = false
-      if !isReadOnly { try leaveClean() }
+    try mounted.finish { () throws(Errno) in
+      // What was retired is free after the first, and on the disk as such after the second.
+      try commit()
+      try commit()
+      try setState(inUse: false)
+      try metadata.writeBack()
+      try BlockRequest.flush(disk.disk)
     }
-  }
-
-  private func leaveClean() throws(Errno) {
-    // What was retired is free after the first, and on the disk as such after the second.
-    try commit()
-    try commit()
-    try setState(inUse: false)
-    try metadata.writeBack()
-    try BlockRequest.flush(disk.disk)
-    try disk.invalidate()
     _ = metadata.dropCleanPages()
   }
 
@@ -238,12 +222,10 @@ public final class FATFS: FileSystem {
     let record = entry.record
     let home = FATNode.Home(directory: directory, slots: entry.slots, position: position)
     if record.cluster != 0, !geometry.isCluster(record.cluster) || record.isDirectory && record.cluster == geometry.rootCluster {
-      log("fat: a record leads to cluster \(record.cluster)")
-      throw .ioError
+      throw fault("a record leads to cluster \(record.cluster)")
     }
     if record.isDirectory, record.cluster == 0 {
-      log("fat: a directory has no cluster")
-      throw .ioError
+      throw fault("a directory has no cluster")
     }
     let node = FATNode(record, home: home, first: record.cluster)
     let inode = Inode(self, number: number(for: position), attributes: attributes(record), payload: node)
@@ -277,8 +259,7 @@ public final class FATFS: FileSystem {
         return clusters.chain.count
       }
       guard count < most || count * geometry.clusterBytes <= Self.largestDirectory else {
-        log("fat: a directory has no end")
-        throw .ioError
+        throw fault("a directory has no end")
       }
       inode.attributes.withLock { $0.size = UInt64(count) * UInt64(geometry.clusterBytes) }
     }

@@ -132,8 +132,7 @@ extension Call {
       guard let inode = description.inode, inode.isRegular || inode.isDirectory || inode.type == Mode.block else {
         throw .invalidArgument
       }
-      try inode.writeBack()
-      try inode.fileSystem.sync(inode)
+      try description.synchronise()
       return 0
     }
     let buffers =
@@ -146,10 +145,7 @@ extension Call {
       offset += UInt64(count)
       return count
     }
-    if writes, request.flags & 6 != 0, let inode = description.inode {
-      try inode.writeBack()
-      try inode.fileSystem.sync(inode)
-    }
+    if writes, request.flags & 6 != 0, description.storage != nil { try description.synchronise() }
     return Int(total)
   }
 

@@ -233,9 +233,9 @@ extension Call {
   func preadVector2(write: Bool) throws(Errno) -> UInt32 {
     guard f & ~7 == 0 else { throw .notSupportedOnSocket }
     let count = d & e == .max ? try write ? writeVector() : readVector() : try preadVector(write: write)
-    if write, f & 6 != 0, let inode = try description(a).inode {
-      try inode.writeBack()
-      try inode.fileSystem.sync(inode)
+    if write, f & 6 != 0 {
+      let description = try description(a)
+      if description.storage != nil { try description.synchronise() }
     }
     return count
   }
@@ -300,10 +300,9 @@ extension Call {
   /// to be found.
   func syncFileRange() throws(Errno) -> UInt32 {
     guard f & ~7 == 0, Int64(bitPattern: long(b, c)) >= 0, Int64(bitPattern: long(d, e)) >= 0 else { throw .invalidArgument }
-    guard let inode = try description(a).inode, inode.isRegular || inode.isDirectory || inode.type == Mode.block else {
-      throw .illegalSeek
-    }
-    if f != 0 { try inode.writeBack() }
+    let description = try description(a)
+    guard let inode = description.inode, inode.isRegular || inode.isDirectory || inode.type == Mode.block else { throw .illegalSeek }
+    if f != 0 { try description.storage?.writeBack() }
     return 0
   }
 
@@ -507,14 +506,7 @@ extension Call {
   }
 
   func fsync() throws(Errno) -> UInt32 {
-    let description = try description(a)
-    if let device = description.file as? BlockNode {
-      try device.sync()
-      return 0
-    }
-    guard let inode = description.inode else { throw .invalidArgument }
-    try inode.writeBack()
-    try inode.fileSystem.sync(inode)
+    try description(a).synchronise()
     return 0
   }
 

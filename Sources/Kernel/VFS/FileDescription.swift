@@ -93,6 +93,8 @@ public final class FileDescription {
   private let offset: Mutex<UInt64, OffsetRank>
   private let statusFlags: Atomic<UInt32>
   private let descriptors = Atomic<Int32>(0)
+  /// Of the inode's write errors, those that it has been told of or that were before it.
+  private let seenErrors: Atomic<UInt32>
   /// Set when `watchers` may hold something: the close of an ordinary file takes no lock for it.
   private let isWatched = Atomic<Bool>(false)
   private var watchers: [any CloseWatcher] = []
@@ -105,8 +107,31 @@ public final class FileDescription {
     self.inode = inode
     offset = Mutex(0)
     statusFlags = Atomic(flags)
+    seenErrors = Atomic(Self.storage(file, inode)?.writeErrors.load(ordering: .relaxed) ?? 0)
     path?.pin()
     inode?.addUser()
+  }
+
+  private static func storage(_ file: any OpenFile, _ inode: Inode?) -> Inode? {
+    if inode?.type == Mode.block { return (file as? BlockNode)?.inode }
+    return inode?.content
+  }
+
+  /// The inode that has the content, and has it written back; nil where nothing is.
+  public var storage: Inode? { Self.storage(file, inode) }
+
+  /// Brings the file to stable storage. Throws what keeps it from there; and once, that something of it could not be written since it
+  /// was opened. SPEC: fsync(2).
+  public func synchronise() throws(Errno) {
+    guard let storage else { throw .invalidArgument }
+    var failure: Errno?
+    do throws(Errno) {
+      try storage.writeBack()
+      try storage.fileSystem.sync(storage)
+    } catch { failure = error }
+    let errors = storage.writeErrors.load(ordering: .acquiring)
+    if seenErrors.exchange(errors, ordering: .acquiringAndReleasing) != errors, failure == nil { failure = .ioError }
+    if let failure { throw failure }
   }
 
   /// What the file is ready for; with a table, it also tells that when this changes.

@@ -62,6 +62,8 @@ public final class Inode {
   /// Mappings of it, and those through which processes may write to it.
   public let mappings = Atomic<Int32>(0)
   public let writableMappings = Atomic<Int32>(0)
+  /// How often something of it could not be written.
+  let writeErrors = Atomic<UInt32>(0)
   /// On the list of inodes to write back; its place there, under the list's lock.
   let dirtyListed = Atomic<Bool>(false)
   var dirtyIndex = -1

@@ -30,25 +30,38 @@ extension Inode {
     // A page without another home must stay dirty, or reclaim would drop the only copy.
     if fileSystem.livesInMemory { return }
     try writing.withLock { _ throws(Errno) in
-      if fileSystem.device != nil { try writePages(limit) }
-      // Behind the content: a size tells of what is there.
-      try writeDelayedAttributes()
+      do throws(Errno) {
+        if fileSystem.device != nil { try writePages(limit) }
+        // Behind the content: a size tells of what is there.
+        if !fileSystem.isReadOnly { try writeDelayedAttributes() }
+      } catch {
+        writeErrors.wrappingAdd(1, ordering: .acquiringAndReleasing)
+        throw error
+      }
     }
   }
 
   private func writePages(_ limit: Int) throws(Errno) {
     var next: UInt32? = 0
     var left = limit
+    var isLost = false
     while let start = next, left > 0 {
       var taken: [(index: UInt32, frame: Frame)] = []
       next = takeDirty(from: start, into: &taken)
-      if taken.isEmpty { return }
+      if taken.isEmpty { break }
       // Not before their marks are gone, not after their content is read: a write in between marks them again.
       if writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
       left -= taken.count
       defer { for (_, frame) in taken { Frames.release(frame) } }
-      try fileSystem.write(taken, of: self)
+      if fileSystem.isReadOnly {
+        // It was stopped by an error: what it has not written is lost.
+        fileSystem.unwritten?.add(-taken.count)
+        isLost = true
+      } else {
+        try fileSystem.write(taken, of: self)
+      }
     }
+    if isLost { throw .readOnlyFileSystem }
   }
 
   /// Moves a batch of dirty pages to the clean ones, with references for the caller; where to go on, nil at the end.

@@ -22,15 +22,9 @@ public final class DiskFileSystem: FileSystem {
     var isCommitting = false
   }
 
-  let disk: BlockNode
+  private let mounted: MountedDisk
   let state: Mutex<State, FileSystemRank>
-  let table = InodeTable()
   private let committing = Mutex<Void, DiskCommitRank>(())
-  /// Mounted so, or broken.
-  private let isStopped: Atomic<Bool>
-  private var rootInode: Inode?
-  /// Whether it is mounted still.
-  private let isAlive = Mutex<Bool, FileSystemLifeRank>(true)
   /// Blocks that are free for content, as the volume said last.
   private let room = Atomic<UInt32>(0)
   let dirtyPages = PageCounter()
@@ -38,63 +32,50 @@ public final class DiskFileSystem: FileSystem {
   public var typeName: String { "diskfs" }
   public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
-  public var root: Inode { rootInode! }
-  public var isReadOnly: Bool { isStopped.load(ordering: .acquiring) }
+  public var root: Inode { mounted.root! }
+  public var isReadOnly: Bool { mounted.isReadOnly }
+  var disk: BlockNode { mounted.node }
+  var table: InodeTable { mounted.inodes }
   public var unwritten: PageCounter? { dirtyPages }
 
-  private init(_ disk: BlockNode, _ volume: DiskVolume, readOnly: Bool) {
-    self.disk = disk
+  private init(_ mounted: MountedDisk, _ volume: DiskVolume) {
+    self.mounted = mounted
     state = Mutex(State(volume: volume))
-    isStopped = Atomic(readOnly)
   }
 
   /// Reads the newest superblock and the map of free blocks. Throws `invalidArgument` for what is no diskfs.
-  static func mount(_ disk: BlockNode, readOnly: Bool) throws(Errno) -> DiskFileSystem {
-    try disk.claim()
-    var isMounted = false
-    defer { if !isMounted { disk.release() } }
-    // What the device's own cache has of it is old from now on.
-    try disk.invalidate()
+  static func mount(_ node: BlockNode, readOnly: Bool) throws(Errno) -> DiskFileSystem {
+    try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk) }
+  }
+
+  private static func mount(_ mounted: MountedDisk) throws(Errno) -> DiskFileSystem {
+    let device = mounted.node.disk
     let volume: DiskVolume
-    let limit = UInt32(clamping: disk.disk.sectorCount / DiskBlocks.sectors)
-    do throws(DiskFSError) { volume = try DiskVolume.open(DiskBlocks(disk.disk), limit: limit) } catch {
+    let limit = UInt32(clamping: device.sectorCount / DiskBlocks.sectors)
+    do throws(DiskFSError) { volume = try DiskVolume.open(DiskBlocks(device), limit: limit) } catch {
       if error == .io { throw .ioError }
       log("diskfs: no whole volume on the device")
       throw .invalidArgument
     }
-    let fileSystem = DiskFileSystem(disk, volume, readOnly: readOnly)
-    do throws(Errno) { try fileSystem.start() } catch {
-      fileSystem.letGo()
-      throw error
-    }
-    isMounted = true
+    let fileSystem = DiskFileSystem(mounted, volume)
+    try fileSystem.start()
     return fileSystem
   }
 
   private func start() throws(Errno) {
-    let root = try inode(DiskFormat.root)
-    root.addUser()
-    rootInode = root
+    mounted.setRoot(try inode(DiskFormat.root))
     if isReadOnly { return }
     while let object = try look({ volume throws(DiskFSError) in try volume.firstOrphan() }) { try deleteOrphan(object) }
   }
 
-  public func end() {
-    letGo()
-    disk.release()
-  }
-
-  private func letGo() {
-    rootInode = nil
-    table.removeAll()
-  }
+  public func end() { mounted.end() }
 
   // MARK: The volume
 
   /// Throws `ioError` for what is not right on the disk.
   func look<Result>(_ body: (DiskVolume) throws(DiskFSError) -> Result) throws(Errno) -> Result {
     try state.withLock { state throws(Errno) in
-      do throws(DiskFSError) { return try body(state.volume) } catch { throw Self.errno(error) }
+      do throws(DiskFSError) { return try body(state.volume) } catch { throw errno(error) }
     }
   }
 
@@ -103,22 +84,22 @@ public final class DiskFileSystem: FileSystem {
     if isReadOnly { throw .readOnlyFileSystem }
     return try state.withLock { state throws(Errno) in
       defer { volumeChanged(state.volume) }
-      do throws(DiskFSError) { return try body(state.volume) } catch { throw Self.errno(error) }
+      do throws(DiskFSError) { return try body(state.volume) } catch { throw errno(error) }
     }
   }
 
   private func volumeChanged(_ volume: DiskVolume) {
     room.store(volume.available, ordering: .relaxed)
-    if volume.isBroken, !isStopped.exchange(true, ordering: .acquiringAndReleasing) {
+    if volume.isBroken, mounted.stop() {
       log("diskfs: the disk failed or is not what it must be; nothing is written any more")
     }
   }
 
-  private static func errno(_ error: DiskFSError) -> Errno {
+  private func errno(_ error: DiskFSError) -> Errno {
     switch error {
     case .io: return .ioError
     case .corrupt:
-      log("diskfs: something on the disk is not what its checksum or its place says")
+      if mounted.noteFault() { log("diskfs: something on the disk is not what its checksum or its place says") }
       return .ioError
     case .noSpace: return .noSpace
     }
@@ -153,7 +134,7 @@ public final class DiskFileSystem: FileSystem {
   /// Returns when everything that was changed is on stable storage.
   func commit() throws(Errno) {
     try committing.withLock { _ throws(Errno) in
-      if isStopped.load(ordering: .acquiring) {
+      if isReadOnly {
         if try look({ $0.isBroken }) { throw .ioError }
         return
       }
@@ -163,7 +144,7 @@ public final class DiskFileSystem: FileSystem {
           let commit = try state.volume.prepareCommit(time: Clock.realtime)
           state.isCommitting = commit != nil
           return commit
-        } catch { throw Self.errno(error) }
+        } catch { throw errno(error) }
       }
       guard let commit else { return }
       var failure: Errno?
@@ -184,10 +165,7 @@ public final class DiskFileSystem: FileSystem {
     try BlockRequest.flush(disk.disk)
   }
 
-  public func sync() throws(Errno) {
-    if isReadOnly { return }
-    try isAlive.withLock { isAlive throws(Errno) in if isAlive { try syncAll() } }
-  }
+  public func sync() throws(Errno) { try mounted.ifAlive { () throws(Errno) in try syncAll() } }
 
   private func syncAll() throws(Errno) {
     try WriteBack.run(self)
@@ -196,13 +174,7 @@ public final class DiskFileSystem: FileSystem {
 
   public func sync(_ inode: Inode) throws(Errno) { try commit() }
 
-  public func unmount() throws(Errno) {
-    try isAlive.withLock { isAlive throws(Errno) in
-      isAlive = false
-      if !isReadOnly { try syncAll() }
-    }
-    try disk.invalidate()
-  }
+  public func unmount() throws(Errno) { try mounted.finish { () throws(Errno) in try syncAll() } }
 
   public func dropUnused() {
     table.dropCleanPages()

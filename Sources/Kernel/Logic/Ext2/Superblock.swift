@@ -18,6 +18,9 @@ public struct Ext2Superblock: Sendable {
   public var blocksPerGroup: UInt32
   public var inodesPerGroup: UInt32
   public var state: UInt16
+  /// What is to happen when something on the disk cannot be right: 1 nothing, 2 it is only read from then on, 3 the system stops. We
+  /// do 2 for 3.
+  public var errorPolicy: UInt16
   public var firstInode: UInt32
   public var inodeSize: UInt32
   public var incompatible: UInt32
@@ -33,6 +36,7 @@ public struct Ext2Superblock: Sendable {
   /// sparse_super and large_file.
   public static let knownReadOnly: UInt32 = 3
   public static let cleanState: UInt16 = 1
+  public static let faultyState: UInt16 = 2
 
   /// Reads and checks 1024 bytes.
   public init(_ bytes: borrowing Span<UInt8>) throws(Ext2Error) {
@@ -45,6 +49,7 @@ public struct Ext2Superblock: Sendable {
     blocksPerGroup = bytes.u32(32) ?? 0
     inodesPerGroup = bytes.u32(40) ?? 0
     state = bytes.u16(58) ?? 0
+    errorPolicy = bytes.u16(60) ?? 0
     let revision = bytes.u32(76) ?? 0
     firstInode = revision == 0 ? 11 : bytes.u32(84) ?? 11
     inodeSize = revision == 0 ? 128 : UInt32(bytes.u16(88) ?? 0)
