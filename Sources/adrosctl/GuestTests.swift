@@ -157,6 +157,7 @@ private struct Boot {
     extra.add(RootEntry(path: "/tests/caserunner", kind: .file(Paths.program("caserunner")), mode: 0o755))
     extra.add(RootEntry(path: "/tests/lib.sh", kind: .file(GuestTests.folder.appendingPathComponent("lib.sh")), mode: 0o644))
     extra.add(RootEntry(path: "/tests/pattern", kind: .data(Self.pattern), mode: 0o644))
+    if cases.contains(where: { $0.name.hasPrefix("c/hostile/") }) { try await HostileVolumes.add(to: &extra) }
     let list = cases.map { "\($0.limit) \($0.action)\n" }.joined()
     extra.add(RootEntry(path: "/tests/list", kind: .data(Array(list.utf8)), mode: 0o644))
     if torture { extra.add(RootEntry(path: "/tests/torture", kind: .data([]), mode: 0o644)) }

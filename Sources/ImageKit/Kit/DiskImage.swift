@@ -60,7 +60,9 @@ public struct DiskImage {
     var blocks: UInt64 = 0
     for entry in entries { blocks += UInt64((try entry.contentSize() + DiskFormat.blockSize - 1) / DiskFormat.blockSize) }
     // An inode and its name take some 200 bytes, a page's place and checksum at most 30.
-    let minimum = (blocks + (UInt64(entries.count) * 400 + blocks * 30) / 4096 + 256) << 12
+    let needed = blocks + (UInt64(entries.count) * 400 + blocks * 30) / 4096
+    // With what the volume keeps for itself.
+    let minimum = (needed + needed / 32 + 48) << 12
     let total = size ?? max(8 << 20, (minimum + minimum / 4 + (4 << 20)) & ~0xFFFFF)
     if total < minimum {
       throw ToolError(

@@ -46,6 +46,8 @@ public final class Ext2FS: FileSystem {
     self.groups = Mutex(groups)
   }
 
+  deinit { WriteBack.abandon(metadata) }
+
   /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
   static func mount(_ node: BlockNode, readOnly: Bool) throws(Errno) -> Ext2FS {
     try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk) }

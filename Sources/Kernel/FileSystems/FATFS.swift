@@ -77,6 +77,8 @@ public final class FATFS: FileSystem {
     space = Mutex(FATSpace())
   }
 
+  deinit { WriteBack.abandon(metadata) }
+
   /// Reads and checks the boot sector, and marks the volume as in use.
   static func mount(_ node: BlockNode, readOnly: Bool, _ options: FATOptions) throws(Errno) -> FATFS {
     try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk, options) }

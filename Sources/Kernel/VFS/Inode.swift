@@ -170,6 +170,8 @@ public final class Inode {
     WriteBack.list(self)
   }
 
+  func forgetDelayedAttributes() { attributesDelayed.store(false, ordering: .releasing) }
+
   func writeDelayedAttributes() throws(Errno) {
     guard attributesDelayed.exchange(false, ordering: .acquiringAndReleasing) else { return }
     do throws(Errno) { try fileSystem.writeAttributes(self) } catch {

@@ -227,7 +227,10 @@ public enum Mounts {
     var failure: Errno?
     do throws(Errno) { try WriteBack.run(fileSystem) } catch { failure = error }
     FileWatches.unmounted(fileSystem)
-    defer { fileSystem.end() }
+    defer {
+      WriteBack.abandon(fileSystem)
+      fileSystem.end()
+    }
     try fileSystem.unmount()
     if let failure { throw failure }
   }

@@ -218,6 +218,25 @@ public enum WriteBack {
     }
   }
 
+  /// Gives up what a file system that has ended could not write.
+  static func abandon(_ fileSystem: any FileSystem) {
+    let inodes = work.value.withLock { work in
+      (work.listed + work.underWay.map { $0.inode }).filter { $0.fileSystem === fileSystem }
+    }
+    for inode in inodes { abandon(inode) }
+  }
+
+  /// Gives up what could not be written of a file whose file system has ended.
+  public static func abandon(_ inode: Inode) {
+    inode.forgetDelayedAttributes()
+    inode.dropPages()
+    // Who is at it finds nothing from now on, but may have failed before, and lists it again then.
+    let _: Bool? = try? finished.value.wait(interruptible: false, reason: "write-back") {
+      work.value.withLock { $0.underWay.contains { $0.inode === inode } } ? nil : true
+    }
+    if unlist(inode) { inode.removeUser() }
+  }
+
   private static func finish(_ inode: Inode, _ run: UInt32) {
     work.value.withLock { work in
       if let index = work.underWay.firstIndex(where: { $0.run == run && $0.inode === inode }) {
