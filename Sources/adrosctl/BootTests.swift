@@ -10,6 +10,7 @@ enum BootTests {
     "boot: a command that the root does not have", "boot: a corrupt superblock is no panic", "boot: a kernel stack overflow has a name",
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
     "boot: gdb asks the stopped kernel for its processes", "boot: a live system leaves its disk alone",
+    "boot: what is in /persist outlives a crash, on a root of diskfs",
   ]
 
   static func run(_ results: Results) async throws {
@@ -69,6 +70,7 @@ enum BootTests {
     }
     await results.check(names[14]) { try await vga(root, folder) }
     await results.check(names[16]) { try await live(root, folder) }
+    await results.check(names[17]) { try await persistent(folder) }
     await results.check(names[15]) {
       try Shell.require("gdb", package: "gdb", purpose: "is the debugger")
       let arguments = ["debug", "--break", "fork_return", "--batch", "continue", "continue", "adros-processes", "adros-spaces"]
@@ -92,6 +94,25 @@ enum BootTests {
     try expect(run, .powerOff(status: 0), output: "changed\noverlay / overlay rw")
     guard !run.console.contains("/bin/ls") else { throw ToolError("/bin/ls is there", why: run.console, hint: "") }
     guard try Data(contentsOf: disk) == before else { throw ToolError("the disk was written", why: disk.path, hint: "") }
+  }
+
+  /// Nobody synchronises anything before the kernel stops.
+  private static func persistent(_ folder: URL) async throws {
+    let disk = folder.appendingPathComponent("persist.diskfs")
+    try DiskImage(time: RootImage.time(), label: "persist", size: 4 << 20).write(RootTree(), to: disk.path)
+    let root = try RootImage.make(name: "boot-root.diskfs", kind: .diskfs).path
+    func boot(_ script: String) async throws -> Finished {
+      try await start(root, ["/bin/sh", "-c", script]) {
+        $0.commandLine.append("rootfstype=diskfs")
+        $0.disks.append(.init(file: disk.path, interface: "virtio", snapshot: false))
+      }
+    }
+    let write =
+      "echo kept > /persist/a; mkdir /persist/d; mv /persist/a /persist/d/b; echo more >> /persist/d/b; echo c > /proc/sysrq-trigger"
+    try expect(try await boot(write), .panic, output: "")
+    _ = try await ImageVolume.find(in: disk.path).check()
+    try expect(
+      try await boot("mount; cat /persist/d/b"), .powerOff(status: 0), output: "/dev/vdb /persist persistfs rw,sync 0 0\nkept\nmore")
   }
 
   struct Finished {

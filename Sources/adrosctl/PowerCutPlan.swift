@@ -17,9 +17,12 @@ struct PowerCutPlan {
     var written = 0
   }
   private var random: SeededNumbers
+  /// Each step is on stable storage when it is done.
+  private let isSynchronous: Bool
 
   /// - Parameter links: Whether the file system lets a file have several names.
-  init(seed: UInt64, links: Bool) {
+  init(seed: UInt64, links: Bool, isSynchronous: Bool) {
+    self.isSynchronous = isSynchronous
     random = SeededNumbers(state: seed &* 7919 &+ 5)
     blockSize = [1024, 4096][Int(seed % 2)]
     var files: [String: File] = [:]
@@ -61,9 +64,9 @@ struct PowerCutPlan {
         step("unlink \(name)")
         files[name] = nil
       case 15..<19:
-        guard let name else { continue }
+        guard let name, !isSynchronous else { continue }
         step("fsync \(name)")
-      default: step("sync")
+      default: if !isSynchronous { step("sync") }
       }
     }
     step("sync")
@@ -80,7 +83,7 @@ struct PowerCutPlan {
     }
   }
 
-  private static func isMark(_ step: String) -> Bool { step.hasPrefix("fsync") || step == "sync" }
+  private func isMark(_ step: String) -> Bool { isSynchronous || step.hasPrefix("fsync") || step == "sync" }
   var lastMark: Int { steps.count - 1 }
 
   enum Expectation {
@@ -94,7 +97,9 @@ struct PowerCutPlan {
   /// What must be found after a cut when the mark of step `mark` was written, by name. What later steps, up to the next mark, have
   /// written to may be old or new, and is not among it.
   func durable(after mark: Int) -> [String: Expectation] {
-    let end = steps.indices.first { $0 > mark && Self.isMark(steps[$0]) } ?? steps.count
+    // The step of the next mark has changed something, too, where each has one.
+    let next = steps.indices.first { $0 > mark && isMark(steps[$0]) } ?? steps.count
+    let end = min(next + (isSynchronous ? 1 : 0), steps.count)
     var files: [String: File] = [:]
     /// The step that gave a name its meaning, or took it; and up to which step names in its folder are on the disk.
     var named: [String: Int] = [:]
@@ -144,16 +149,22 @@ struct PowerCutPlan {
         for folder in Self.folders { folders[folder] = number }
       default: break
       }
+      if isSynchronous, number <= mark {
+        for file in Array(files.values) + gone.values.map(\.file) { file.synchronised = number }
+        for folder in Self.folders { folders[folder] = number }
+      }
     }
+    func isDurable(_ synchronised: Int, _ change: Int) -> Bool { isSynchronous ? synchronised >= change : synchronised > change }
     var result: [String: Expectation] = [:]
-    for (name, file) in files where file.synchronised > file.changed && (folders[Self.folder(name)] ?? -1) > named[name]! {
+    for (name, file) in files where isDurable(file.synchronised, file.changed) && isDurable(folders[Self.folder(name)] ?? -1, named[name]!)
+    {
       result[name] = .there(file.content)
     }
     for (name, old) in gone {
       let folder = folders[Self.folder(name)] ?? -1
-      if folder > named[name]! {
+      if isDurable(folder, named[name]!) {
         result[name] = .gone
-      } else if folder > old.named, old.file.synchronised > old.file.written {
+      } else if isDurable(folder, old.named), isDurable(old.file.synchronised, old.file.written) {
         // The name was this file's on the disk, too; else it may be an earlier one's there.
         result[name] = .goneOr(old.file.content)
       }

@@ -9,12 +9,14 @@ import ImageKit
 enum PowerCutTests {
   private static let interfaces = ["virtio", "ide"]
   private enum FileSystem: Int, CaseIterable {
-    case ext2, fat, diskfs
-    var name: String { ["ext2", "FAT", "diskfs"][rawValue] }
+    case ext2, fat, diskfs, persistfs
+    var name: String { ["ext2", "FAT", "diskfs", "persistfs"][rawValue] }
     /// For mount.
-    var type: String { ["ext2", "vfat", "diskfs"][rawValue] }
+    var type: String { ["ext2", "vfat", "diskfs", "persistfs"][rawValue] }
     /// Recordings with other seeds in a short run, and cuts of each.
-    var shortForm: (rounds: Int, cuts: Int) { self == .fat ? (3, 50) : (1, 150) }
+    var shortForm: (rounds: Int, cuts: Int) { self == .fat ? (3, 50) : self == .persistfs ? (1, 50) : (1, 150) }
+    /// On the disk as diskfs.
+    var isDiskFS: Bool { self == .diskfs || self == .persistfs }
   }
   private struct Subject {
     let fileSystem: FileSystem
@@ -93,7 +95,7 @@ enum PowerCutTests {
     let folder = try Paths.scratch("power-cut-\(subject.fileSystem.name)-\(subject.interface)")
     try? FileManager.default.removeItem(at: folder)
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let plan = PowerCutPlan(seed: seed, links: subject.fileSystem != .fat)
+    let plan = PowerCutPlan(seed: seed, links: subject.fileSystem != .fat, isSynchronous: subject.fileSystem == .persistfs)
     let record = try await Progress.step("\(subject.name): recording \(plan.steps.count) steps") {
       try await Self.record(plan, subject, seed, folder)
     }
@@ -128,7 +130,7 @@ enum PowerCutTests {
       try await Shell.capture(
         ["mkfs.fat", "-C", "-F", "\(bits)", "-s", "\(cluster)", part, "\(partitionSize >> 10)"], what: "mkfs.fat failed")
       try await Shell.capture(["mmd", "-i", part] + PowerCutPlan.folders.map { "::/" + $0 }, what: "mmd failed")
-    case .diskfs:
+    case .diskfs, .persistfs:
       var tree = RootTree()
       for name in PowerCutPlan.folders { tree.add(RootEntry(path: "/" + name, kind: .directory, mode: 0o755)) }
       try DiskImage(time: RootImage.time(), label: "cut", size: UInt64(partitionSize)).write(tree, to: part)
@@ -154,7 +156,7 @@ enum PowerCutTests {
     // virtio disks come in the order of their PCI slots, where the recorded one is the first.
     let (name, root) = interface == "ide" ? ("hdb", "hda") : ("vda", "vdb")
     let script =
-      "mkdir /tmp/d && mount -t \(subject.fileSystem.type) /dev/\(name)1 /tmp/d && cd /tmp/d && exec /tests/powercut /tests/plan /dev/\(name)2"
+      "mkdir /tmp/d && mount -t \(subject.fileSystem.type) /dev/\(name)1 /tmp/d && cd /tmp/d && exec /tests/powercut /tests/plan /dev/\(name)2\(subject.fileSystem == .persistfs ? " each" : "")"
     let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", script])
     defer { try? FileManager.default.removeItem(at: initramfs) }
     let console = folder.appendingPathComponent("console")
@@ -211,7 +213,7 @@ enum PowerCutTests {
 
   /// What a check says, which repairs ext2 and FAT; diskfs must not need it. Then all files go to `out`.
   private static func repairAndExtract(_ file: URL, _ fileSystem: FileSystem, _ out: URL?, _ folder: URL) async throws -> String {
-    if fileSystem == .diskfs {
+    if fileSystem.isDiskFS {
       let volume = try ImageVolume.find(in: file.path)
       let words = try await volume.check()
       if let out { _ = try await volume.extract("/", to: out.path) }

@@ -15,7 +15,8 @@ public enum StorageFileSystems {
       })
     FileSystemTypes.register(Ext2Type())
     FileSystemTypes.register(FATType())
-    FileSystemTypes.register(DiskType())
+    FileSystemTypes.register(DiskType(synchronous: false))
+    FileSystemTypes.register(DiskType(synchronous: true))
     FileSystemTypes.register(OverlayType())
   }
 

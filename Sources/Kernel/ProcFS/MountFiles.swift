@@ -8,6 +8,8 @@ enum MountFiles {
   private static func options(_ mount: Mount, isReadOnly: Bool) -> [UInt8] {
     var text = Text()
     text.add(isReadOnly ? "ro" : "rw")
+    if mount.isSynchronous { text.add(",sync") }
+    if mount.flags & MountFlags.synchronousNames != 0 { text.add(",dirsync") }
     if mount.flags & MountFlags.noSetUser != 0 { text.add(",nosuid") }
     if mount.flags & MountFlags.noDevices != 0 { text.add(",nodev") }
     if mount.flags & MountFlags.noExecute != 0 { text.add(",noexec") }

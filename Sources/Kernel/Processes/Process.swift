@@ -170,6 +170,26 @@ public final class Process {
     return files.withLock { PathContext(root: $0.root, directory: $0.directory, credentials: who) }
   }
 
+  /// Who has the old root for a root or a working directory has the new one from now on.
+  public func leaveRoot(_ old: Path, for new: Path) {
+    let count = files.withLock { files in
+      var count = 0
+      if files.root.isSame(as: old) {
+        files.root = new
+        count += 1
+      }
+      if files.directory.isSame(as: old) {
+        files.directory = new
+        count += 1
+      }
+      return count
+    }
+    for _ in 0..<count {
+      new.pin()
+      old.unpinLater()
+    }
+  }
+
   public func description(_ number: Int32) throws(Errno) -> FileDescription {
     guard let description = descriptors.withLock({ $0[number] }) else { throw .badFileDescriptor }
     return description

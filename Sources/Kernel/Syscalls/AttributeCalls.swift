@@ -26,6 +26,7 @@ extension Call {
     if let path = file.path, path.mount.isReadOnly { throw .readOnlyFileSystem }
     try file.inode.setExtendedAttribute(name, to: value, how, at: file.path, process.who)
     FileWatches.tell(file.inode, file.path?.dentry, .attributes)
+    try file.path?.mount.settle(file.inode)
   }
 
   /// XATTR_CREATE is 1, XATTR_REPLACE 2.

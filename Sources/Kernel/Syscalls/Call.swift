@@ -41,18 +41,21 @@ public struct Call {
     return try resolve(at: directory, text: text, follow: follow)
   }
 
-  func resolve(at directory: UInt32, text: [UInt8], follow: Bool) throws(Errno) -> Path {
-    var context = process.pathContext
-    if text.first != 47, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
-    var walk = PathWalk(context)
+  /// - Parameter limits: Bits of `WalkLimit`.
+  func resolve(at directory: UInt32, text: [UInt8], follow: Bool, limits: UInt32 = 0) throws(Errno) -> Path {
+    var walk = try walk(at: directory, text, limits: limits)
     return try walk.resolve(text, follow: follow)
+  }
+
+  func walk(at directory: UInt32, _ text: [UInt8], limits: UInt32 = 0) throws(Errno) -> PathWalk {
+    var context = process.pathContext
+    if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
+    return PathWalk(context, limits: limits)
   }
 
   func resolveParent(at directory: UInt32, _ address: UInt32) throws(Errno) -> ParentAndName {
     let text = try path(address)
-    var context = process.pathContext
-    if text.first != 47, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
-    var walk = PathWalk(context)
+    var walk = try walk(at: directory, text)
     return try walk.resolveParent(text)
   }
 

@@ -11,9 +11,10 @@ import VFS
 extension Call {
   static var cwd: UInt32 { UInt32(bitPattern: atCurrentDirectory) }
 
-  func open(_ directory: UInt32, _ address: UInt32, flags: UInt32, mode: UInt32) throws(Errno) -> UInt32 {
+  /// - Parameter limits: Bits of `WalkLimit`.
+  func open(_ directory: UInt32, _ address: UInt32, flags: UInt32, mode: UInt32, limits: UInt32 = 0) throws(Errno) -> UInt32 {
     let text = try path(address)
-    let description = try openDescription(directory, text, flags: flags, mode: mode)
+    let description = try openDescription(directory, text, flags: flags, mode: mode, limits)
     do throws(Errno) {
       return UInt32(
         bitPattern: try process.install(description, closeOnExec: flags & OpenFlags.closeOnExec != 0))
@@ -23,19 +24,38 @@ extension Call {
     }
   }
 
-  private func openDescription(_ directory: UInt32, _ text: [UInt8], flags: UInt32, mode: UInt32) throws(Errno)
-    -> FileDescription
-  {
+  /// openat2: `struct open_how` at c, of d bytes. SPEC: openat2(2).
+  func openAt2() throws(Errno) -> UInt32 {
+    guard d >= 24 else { throw .invalidArgument }
+    guard d <= UInt32(pageSize) else { throw .argListTooLong }
+    var rest = IOBuffer(c &+ 24, Int(d - 24))
+    if try rest.takeBytes(limit: Int(d - 24)).contains(where: { $0 != 0 }) { throw .argListTooLong }
+    let (flags, mode, limits) = (try UserMemory.read64(c), try UserMemory.read64(c &+ 8), try UserMemory.read64(c &+ 16))
+    let makes = flags & UInt64(OpenFlags.create) != 0 || flags & UInt64(OpenFlags.unnamed) != 0
+    guard flags & ~UInt64(OpenFlags.all) == 0, mode & ~0o7777 == 0, mode == 0 || makes, limits & ~0x3F == 0,
+      limits & UInt64(WalkLimit.beneath | WalkLimit.inRoot) != UInt64(WalkLimit.beneath | WalkLimit.inRoot)
+    else { throw .invalidArgument }
+    // O_PATH takes no others than these here.
+    let beside = OpenFlags.path | OpenFlags.directory | OpenFlags.noFollow | OpenFlags.closeOnExec
+    if flags & UInt64(OpenFlags.path) != 0, flags & ~UInt64(beside) != 0 { throw .invalidArgument }
+    if limits & UInt64(WalkLimit.cached) != 0, makes || flags & UInt64(OpenFlags.truncate) != 0 { throw .wouldBlock }
+    return try open(
+      a, b, flags: UInt32(truncatingIfNeeded: flags), mode: UInt32(truncatingIfNeeded: mode), limits: UInt32(truncatingIfNeeded: limits))
+  }
+
+  private func openDescription(
+    _ directory: UInt32, _ text: [UInt8], flags: UInt32, mode: UInt32, _ limits: UInt32
+  ) throws(Errno) -> FileDescription {
     let who = process.who
-    if flags & OpenFlags.unnamed != 0, flags & OpenFlags.path == 0 { return try openUnnamed(directory, text, flags, mode, who) }
+    if flags & OpenFlags.unnamed != 0, flags & OpenFlags.path == 0 { return try openUnnamed(directory, text, flags, mode, who, limits) }
     var follow = flags & OpenFlags.noFollow == 0
     var made = false
     var place: Path
     if flags & OpenFlags.create != 0 {
       if flags & OpenFlags.exclusive != 0 { follow = false }
-      (place, made) = try createOrFind(directory, text, flags, mode, follow: follow, who)
+      (place, made) = try createOrFind(directory, text, flags, mode, follow: follow, who, limits)
     } else {
-      place = try resolve(at: directory, text: text, follow: follow)
+      place = try resolve(at: directory, text: text, follow: follow, limits: limits)
     }
     let inode = try place.inode()
     if inode.isLink, flags & OpenFlags.path == 0 { throw .tooManySymbolicLinkLevels }
@@ -62,12 +82,12 @@ extension Call {
 
   /// SPEC: open(2) O_TMPFILE: with O_EXCL the file never gets a name.
   private func openUnnamed(
-    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, _ who: Credentials
+    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, _ who: Credentials, _ limits: UInt32
   ) throws(Errno) -> FileDescription {
     guard flags & (OpenFlags.directory | OpenFlags.create) == OpenFlags.directory, flags & OpenFlags.accessMask != 0 else {
       throw .invalidArgument
     }
-    let place = try resolve(at: directory, text: text, follow: flags & OpenFlags.noFollow == 0)
+    let place = try resolve(at: directory, text: text, follow: flags & OpenFlags.noFollow == 0, limits: limits)
     guard try place.inode().isDirectory else { throw .notDirectory }
     let umask = process.files.withLock { $0.umask }
     let attributes = newAttributes(Mode.regular | mode & 0o7777 & ~umask, in: place)
@@ -76,21 +96,17 @@ extension Call {
   }
 
   private func createOrFind(
-    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, follow: Bool, _ who: Credentials
+    _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, follow: Bool, _ who: Credentials, _ limits: UInt32
   ) throws(Errno) -> (Path, Bool) {
     do throws(Errno) {
-      let found = try resolve(at: directory, text: text, follow: follow)
+      let found = try resolve(at: directory, text: text, follow: follow, limits: limits)
       if flags & OpenFlags.exclusive != 0 { throw Errno.fileExists }
       return (found, false)
     } catch {
       if error != .noSuchFileOrDirectory { throw error }
     }
-    var context = process.pathContext
-    if text.first != 47, int(directory) != Self.atCurrentDirectory, let base = try description(directory).path {
-      context.directory = base
-    }
-    var walk = PathWalk(context)
-    let place = try walk.resolveParent(text)
+    var walk = try walk(at: directory, text, limits: limits)
+    let place = try follow ? walk.resolveCreation(text) : walk.resolveParent(text)
     if place.wantsDirectory { throw .isDirectory }
     if place.name.isEmpty || place.name == [46] || place.name == [46, 46] { throw .isDirectory }
     let umask = process.files.withLock { $0.umask }
@@ -101,9 +117,9 @@ extension Call {
       }
       return (made, true)
     } catch {
-      // Somebody else made it meanwhile, or it is a link that leads nowhere yet.
+      // Somebody else made it meanwhile.
       if error == .fileExists, flags & OpenFlags.exclusive == 0 {
-        return (try resolve(at: directory, text: text, follow: follow), false)
+        return (try resolve(at: directory, text: text, follow: follow, limits: limits), false)
       }
       throw error
     }
@@ -485,6 +501,7 @@ extension Call {
     try inode.bringUp(at: path, keepsContent: size > 0)
     try inode.truncate(to: size)
     FileWatches.tell(inode, path.dentry, .modify)
+    try path.mount.settle(inode)
     return 0
   }
 
@@ -502,6 +519,7 @@ extension Call {
     try checkFileSize(inode, size)
     try inode.truncate(to: size)
     FileWatches.tell(description, .modify)
+    try description.path?.mount.settle(inode)
     return 0
   }
 

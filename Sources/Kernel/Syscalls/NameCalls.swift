@@ -154,6 +154,7 @@ extension Call {
       attributes.mode = attributes.mode & ~0o7777 | bits
     }
     FileWatches.tell(inode, path?.dentry, .attributes)
+    try path?.mount.settle(inode)
     return 0
   }
 
@@ -188,6 +189,7 @@ extension Call {
       }
     }
     FileWatches.tell(inode, path?.dentry, .attributes)
+    try path?.mount.settle(inode)
     return 0
   }
 
@@ -287,44 +289,6 @@ extension Call {
       }
     }
     return try setTimes(path, inode, values[0], values[1], explicit: true)
-  }
-
-  // MARK: Mounts
-
-  func mount() throws(Errno) -> UInt32 {
-    try require(.administrate)
-    let source = a == 0 ? [] : try path(a)
-    let target = try resolve(at: Self.cwd, b)
-    let flags = d & 0xFFFF  // old programs put a magic number in the upper half
-    if flags & MountFlags.remount != 0 {
-      guard target.dentry === target.mount.root else { throw .invalidArgument }
-      if flags & MountFlags.readOnly != 0 { try Mounts.sync() }
-      Mounts.remount(target.mount, flags: flags & 15)
-      return 0
-    }
-    if flags & MountFlags.move != 0 {
-      let from = try resolve(at: Self.cwd, text: source, follow: true)
-      guard from.dentry === from.mount.root else { throw .invalidArgument }
-      Mounts.move(from.mount, to: target)
-      return 0
-    }
-    if flags & MountFlags.bind != 0 {
-      let from = try resolve(at: Self.cwd, text: source, follow: true)
-      try Mounts.add(Mount(from.mount.fileSystem, root: from.dentry, source: source, flags: flags & 15), at: target)
-      return 0
-    }
-    let type = try path(c)
-    let options = e == 0 ? [] : try UserMemory.string(e, limit: 4096)
-    try Mounts.mount(type, source: source, at: target, flags: flags, options: options, context: process.pathContext)
-    return 0
-  }
-
-  func unmount(flags: UInt32) throws(Errno) -> UInt32 {
-    try require(.administrate)
-    let target = try resolve(at: Self.cwd, a)
-    guard target.dentry === target.mount.root else { throw .invalidArgument }
-    try Mounts.remove(target.mount, lazy: flags & 2 != 0)
-    return 0
   }
 }
 

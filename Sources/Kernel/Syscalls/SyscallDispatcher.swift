@@ -109,6 +109,8 @@ public enum SyscallDispatcher {
     case .setTidAddress: call.setTidAddress()
     case .setRobustList: try call.setRobustList()
     case .open: try call.open(Call.cwd, call.a, flags: call.b, mode: call.c)
+    case .openat2: try call.openAt2()
+    case .pivotRoot: try call.pivotRoot()
     case .openat: try call.open(call.a, call.b, flags: call.c, mode: call.d)
     case .creat: try call.open(Call.cwd, call.a, flags: OpenFlags.create | OpenFlags.truncate | OpenFlags.writeOnly, mode: call.b)
     case .close: try call.close()
@@ -395,14 +397,13 @@ public enum SyscallDispatcher {
     // Waiting for their subsystem.
     case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
       .initModule, .deleteModule, .quotactl,
-      .pivotRoot,
       .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl,
       .migratePages, .unshare,
       .movePages, .perfEventOpen, .fanotifyInit, .fanotifyMark,
       .nameToHandleAt, .openByHandleAt, .setns, .kcmp, .finitModule,
       .seccomp, .bpf, .userfaultfd, .pkeyMprotect, .pkeyAlloc, .pkeyFree,
       .archPrctl, .rseq, .ioUringSetup, .ioUringEnter, .ioUringRegister, .openTree, .moveMount,
-      .fsopen, .fsconfig, .fsmount, .fspick, .openat2, .processMadvise, .mountSetattr,
+      .fsopen, .fsconfig, .fsmount, .fspick, .processMadvise, .mountSetattr,
       .quotactlFd, .landlockCreateRuleset, .landlockAddRule, .landlockRestrictSelf, .memfdSecret, .processMrelease,
       .futexWaitv, .setMempolicyHomeNode:
       throw .noFunction

@@ -31,6 +31,8 @@ public enum OpenFlags {
   public static let noFollow: UInt32 = 0o400000
   public static let noAccessTime: UInt32 = 0o1000000
   public static let closeOnExec: UInt32 = 0o2000000
+  /// Every flag that openat2 takes.
+  public static let all: UInt32 = 0o37777703
   public static let path: UInt32 = 0o10000000
   /// A file without a name; comes with `directory`.
   public static let unnamed: UInt32 = 0o20000000

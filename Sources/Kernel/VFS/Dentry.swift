@@ -203,6 +203,16 @@ public final class Dentry {
     }
   }
 
+  /// Whether it is `other`, or in the directory that that is.
+  func isBelow(_ other: Dentry) -> Bool {
+    var dentry: Dentry? = self
+    while let here = dentry {
+      if here === other { return true }
+      dentry = here.parent
+    }
+    return false
+  }
+
   /// Forgets all names in a directory that was removed: they are negative, and each keeps this dentry alive.
   func forgetChildren() {
     for child in children() { remove(child) }

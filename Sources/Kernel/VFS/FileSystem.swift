@@ -77,6 +77,8 @@ public protocol FileSystem: AnyObject {
   var memory: MemoryBudget? { get }
   /// Whether this is a block device's content, which file systems read and write with their own locks held.
   var isBlockDevice: Bool { get }
+  /// Whether every call waits for what it has changed to be on stable storage, however it is mounted.
+  var isSynchronous: Bool { get }
   /// The inode a name stands for. Throws `noSuchFileOrDirectory`.
   func lookup(_ name: [UInt8], in directory: Inode) throws(Errno) -> Inode
   /// Makes a file of any type but a link; `attributes.mode` says which.
@@ -167,6 +169,7 @@ extension FileSystem {
   public var livesInMemory: Bool { memory != nil }
   public var memory: MemoryBudget? { nil }
   public var isBlockDevice: Bool { false }
+  public var isSynchronous: Bool { false }
   public func create(_ name: [UInt8], in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
     throw .notPermitted
   }

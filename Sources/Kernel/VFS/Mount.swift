@@ -10,9 +10,18 @@ public enum MountFlags {
   public static let noSetUser: UInt32 = 2
   public static let noDevices: UInt32 = 4
   public static let noExecute: UInt32 = 8
+  /// Writes and changes of names are on stable storage when they return; the latter alone.
+  public static let synchronous: UInt32 = 16
   public static let remount: UInt32 = 32
+  public static let synchronousNames: UInt32 = 128
   public static let bind: UInt32 = 4096
   public static let move: UInt32 = 8192
+  public static let recursive: UInt32 = 16384
+  /// Nothing that is mounted there is seen in another place; one of four kinds.
+  public static let isPrivate: UInt32 = 1 << 18
+  public static let propagation: UInt32 = 0xF << 17
+  /// Those that stay with a mount.
+  static let kept = readOnly | noSetUser | noDevices | noExecute | synchronous | synchronousNames
 }
 
 /// One place where a file system (or a part of it, for a bind) is seen.
@@ -30,6 +39,7 @@ public final class Mount {
   public internal(set) var point: Dentry?
   /// Paths in use: open files, working directories, mounts on it.
   let pins = Atomic<Int32>(0)
+  let isExpiring = Atomic<Bool>(false)
   /// No longer in the tree; whoever ends its last use, and takes this away, ends it.
   let isDetached = Atomic<Bool>(false)
 
@@ -41,6 +51,31 @@ public final class Mount {
   }
 
   public var isReadOnly: Bool { flags & MountFlags.readOnly != 0 || fileSystem.isReadOnly }
+  public var isSynchronous: Bool { flags & MountFlags.synchronous != 0 || fileSystem.isSynchronous }
+
+  /// Waits until what a call has changed of a file is on stable storage, where the mount promises that. No lock is held.
+  @inline(__always) public func settle(_ inode: Inode) throws(Errno) {
+    if flags & (MountFlags.synchronous | MountFlags.synchronousNames) != 0 || fileSystem.isSynchronous { try settleNow(inode) }
+  }
+
+  @inline(never) private func settleNow(_ inode: Inode) throws(Errno) {
+    guard flags & MountFlags.synchronous != 0 || fileSystem.isSynchronous || inode.isDirectory else { return }
+    try inode.content.writeBack()
+    try inode.content.fileSystem.sync(inode.content)
+  }
+
+  /// Whether it is another mount, or on it, or on what is on it.
+  func isOn(_ other: Mount) -> Bool {
+    var mount: Mount? = self
+    while let here = mount {
+      if here === other { return true }
+      mount = here.parent
+    }
+    return false
+  }
+
+  /// The first time marks it, the next time it is true if nobody has used it meanwhile. SPEC: umount2(2) MNT_EXPIRE.
+  public func expire() -> Bool { isExpiring.exchange(true, ordering: .acquiringAndReleasing) }
 }
 
 /// A place in the tree: a dentry seen through a mount.
@@ -57,6 +92,7 @@ public struct Path {
   public func pin() {
     dentry.pins.wrappingAdd(1, ordering: .relaxed)
     mount.pins.wrappingAdd(1, ordering: .relaxed)
+    if mount.isExpiring.load(ordering: .relaxed) { mount.isExpiring.store(false, ordering: .relaxed) }
   }
   /// Ends that; the last one of a mount that is out of the tree unmounts its file system, which sleeps.
   public func unpin() {
@@ -132,7 +168,29 @@ public enum Mounts {
       guard all().contains(where: { $0 === path.mount }) else { throw .invalidArgument }
       let fileSystem = try FileSystemTypes.make(
         type, source: source, readOnly: flags & MountFlags.readOnly != 0, options: options, context: context)
-      try add(Mount(fileSystem, root: names(of: fileSystem), source: source, flags: flags & 15), at: path)
+      try add(Mount(fileSystem, root: names(of: fileSystem), source: source, flags: flags & MountFlags.kept), at: path)
+    }
+  }
+
+  /// Shows what is at a path at another one, too; with `all` also what is mounted below it.
+  public static func bind(_ from: Path, source: [UInt8], at path: Path, all: Bool) throws(Errno) {
+    try changing.value.withLock { _ throws(Errno) in
+      var copies = [(of: from.mount, copy: Mount(from.mount.fileSystem, root: from.dentry, source: source, flags: from.mount.flags))]
+      let mounts = all ? self.all() : []
+      try add(copies[0].copy, at: path)
+      if mounts.isEmpty { return }
+      // Each below a mount that has been copied, in the part of it that can be seen from there.
+      var next = 0
+      while next < copies.count {
+        let (original, parent) = copies[next]
+        next += 1
+        for mount in mounts where mount.parent === original && mount !== copies[0].copy {
+          guard let point = mount.point, point.isBelow(parent.root) else { continue }
+          let copy = Mount(mount.fileSystem, root: mount.root, source: mount.source, flags: mount.flags)
+          try add(copy, at: Path(mount: parent, dentry: point))
+          copies.append((mount, copy))
+        }
+      }
     }
   }
 
@@ -163,7 +221,7 @@ public enum Mounts {
   }
 
   /// The topmost mount on a dentry, or nil.
-  static func covering(_ path: Path) -> Mount? {
+  public static func covering(_ path: Path) -> Mount? {
     guard path.dentry.isMountPoint.load(ordering: .acquiring) else { return nil }
     return table.value.withLock { list in
       list.last { $0.point === path.dentry && $0.parent === path.mount }
@@ -235,25 +293,73 @@ public enum Mounts {
     if let failure { throw failure }
   }
 
-  /// Moves a mount to another place (`mount --move`), or makes it the root of everything when `path` is nil.
-  public static func move(_ mount: Mount, to path: Path?) {
-    let old: Path? = table.value.withLock { list in
-      var old: Path?
-      if let point = mount.point, let parent = mount.parent {
-        old = Path(mount: parent, dentry: point)
-        mount.point = nil
-        if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+  /// Moves a mount to another place (`mount --move`). Throws `tooManySymbolicLinkLevels` for a place on itself.
+  public static func move(_ mount: Mount, to path: Path) throws(Errno) {
+    guard try path.inode().isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }
+    try changing.value.withLock { _ throws(Errno) in
+      let old = try table.value.withLock { list throws(Errno) in
+        guard mount.parent != nil, list.contains(where: { $0 === mount }), list.contains(where: { $0 === path.mount }) else {
+          throw .invalidArgument
+        }
+        if path.mount.isOn(mount) { throw .tooManySymbolicLinkLevels }
+        let old = take(mount, list)
+        put(mount, at: path, &list)
+        return old
       }
-      mount.parent = path?.mount
-      mount.point = path?.dentry
-      path?.pin()
-      path?.dentry.isMountPoint.store(true, ordering: .releasing)
-      return old
+      path.pin()
+      old?.unpin()
     }
-    old?.unpin()
   }
 
-  public static func remount(_ mount: Mount, flags: UInt32) { mount.flags = flags }
+  /// Makes `new` the root in the place of `old`, which goes to a place in it. Throws `invalidArgument`, `resourceBusy`.
+  public static func pivot(from old: Mount, to new: Mount, old place: Path) throws(Errno) {
+    try changing.value.withLock { _ throws(Errno) in
+      let (above, left) = try table.value.withLock { list throws(Errno) in
+        if new === old || place.mount === old { throw .resourceBusy }
+        guard new.parent != nil, list.contains(where: { $0 === old }), list.contains(where: { $0 === place.mount }), place.mount.isOn(new),
+          new.isOn(old)
+        else { throw .invalidArgument }
+        let left = take(new, list)
+        let above = old.point.flatMap { point in old.parent.map { Path(mount: $0, dentry: point) } }
+        _ = take(old, list)
+        if let above {
+          put(new, at: above, &list)
+        } else if let (a, b) = list.firstIndex(where: { $0 === old }).flatMap({ a in list.firstIndex { $0 === new }.map { (a, $0) } }) {
+          // The first one is the root of everything.
+          list.swapAt(a, b)
+        }
+        put(old, at: place, &list)
+        return (above, left)
+      }
+      // `above` was the old root's, and is the new one's: its use goes on.
+      _ = above
+      place.pin()
+      left?.unpin()
+    }
+  }
+
+  /// Takes a mount from its place, which is the caller's to unpin. The table is locked.
+  private static func take(_ mount: Mount, _ list: [Mount]) -> Path? {
+    guard let point = mount.point, let parent = mount.parent else { return nil }
+    mount.point = nil
+    mount.parent = nil
+    if !list.contains(where: { $0.point === point }) { point.isMountPoint.store(false, ordering: .releasing) }
+    return Path(mount: parent, dentry: point)
+  }
+
+  /// Puts a mount on top of what is at a place, which the caller pins. The table is locked.
+  private static func put(_ mount: Mount, at path: Path, _ list: inout [Mount]) {
+    mount.parent = path.mount
+    mount.point = path.dentry
+    path.dentry.isMountPoint.store(true, ordering: .releasing)
+    // What comes later lies above.
+    if let index = list.firstIndex(where: { $0 === mount }) {
+      list.remove(at: index)
+      list.append(mount)
+    }
+  }
+
+  public static func remount(_ mount: Mount, flags: UInt32) { mount.flags = flags & MountFlags.kept }
 
   /// Everything to the devices. What fails does not keep the others from it.
   public static func sync() throws(Errno) {

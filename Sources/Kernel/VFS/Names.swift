@@ -48,6 +48,7 @@ public enum Names {
     }
     directory.touch(modification: true)
     FileWatches.tell(directory, .create, name: place.name, of: dentry.inode)
+    try parent.mount.settle(directory)
     return Path(mount: parent.mount, dentry: dentry)
   }
 
@@ -89,6 +90,7 @@ public enum Names {
     if wantsDirectory { dentry.forgetChildren() }
     directory.touch(modification: true)
     FileWatches.tell(directory, .delete, name: place.name, of: inode)
+    try parent.mount.settle(directory)
   }
 
   /// Makes a file without a name on `directory`'s file system. SPEC: open(2) O_TMPFILE.
@@ -138,6 +140,7 @@ public enum Names {
     try bringUp(from.parent, who)
     try bringUp(to.parent, who)
     try renameLock.value.withLock { _ throws(Errno) in try move(from, to: to, how, who) }
+    for directory in [from.parent, to.parent] { if let inode = directory.dentry.inode { try directory.mount.settle(inode) } }
   }
 
   /// As `rename`, for a layered file system, in a layer: its own rename holds the lock already, or nobody else knows what moves.

@@ -77,7 +77,7 @@ public final class RegularFile: OpenFile {
     -> (Int, UInt64)
   {
     let result = try inode.content.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
-    if description.flags & OpenFlags.dataSync != 0 { try description.synchronise() }
+    if description.flags & OpenFlags.dataSync != 0 || description.path?.mount.isSynchronous == true { try description.synchronise() }
     return result
   }
 }

@@ -29,21 +29,50 @@ public struct ParentAndName {
   }
 }
 
+/// What is forbidden on the way, as openat2 numbers it. SPEC: openat2(2).
+public enum WalkLimit {
+  /// Other mounts.
+  public static let noCrossing: UInt32 = 1
+  /// Links that are more than text, and all links.
+  public static let noMagicLinks: UInt32 = 2
+  public static let noLinks: UInt32 = 4
+  /// Out of where it begins; `inRoot` takes that for the root.
+  public static let beneath: UInt32 = 8
+  public static let inRoot: UInt32 = 16
+  /// What is not in memory.
+  public static let cached: UInt32 = 32
+}
+
 /// Path resolution. SPEC: POSIX.1-2024 §4.16, Linux path_resolution(7).
 public struct PathWalk {
   static var maximumLinks: Int { 40 }
   private static var slash: UInt8 { 47 }
   private static var dot: UInt8 { 46 }
   let context: PathContext
+  private let limits: UInt32
   private var linksFollowed = 0
+  /// Of a path that goes on behind a link, with what that says.
+  private var rest: [UInt8]?
 
-  public init(_ context: PathContext) { self.context = context }
+  /// - Parameter limits: Bits of `WalkLimit`.
+  public init(_ context: PathContext, limits: UInt32 = 0) {
+    var context = context
+    if limits & WalkLimit.inRoot != 0 { context.root = context.directory }
+    self.context = context
+    self.limits = limits
+  }
 
   /// The place a path names. `follow` says whether a link as the last component is followed.
   public mutating func resolve(_ path: [UInt8], follow: Bool = true) throws(Errno) -> Path {
     guard !path.isEmpty else { throw .noSuchFileOrDirectory }
-    let start = path[0] == Self.slash ? context.root : context.directory
-    return try walk(path, from: start, follow: follow)
+    return try walk(path, from: try start(of: path, from: context.directory), follow: follow)
+  }
+
+  /// Where a path, or what a link in a directory says, begins.
+  private func start(of path: [UInt8], from directory: Path) throws(Errno) -> Path {
+    if path[0] != Self.slash { return directory }
+    if limits & WalkLimit.beneath != 0 { throw .improperLink }
+    return context.root
   }
 
   /// The directory part and the last name: for calls that make or remove names.
@@ -54,14 +83,55 @@ public struct PathWalk {
     while end > 0, path[end - 1] == Self.slash { end -= 1 }
     var start = end
     while start > 0, path[start - 1] != Self.slash { start -= 1 }
-    let base = path[0] == Self.slash ? context.root : context.directory
+    return try resolveParent(path, start..<end, from: try self.start(of: path, from: context.directory))
+  }
+
+  private mutating func resolveParent(_ path: [UInt8], _ last: Range<Int>, from base: Path) throws(Errno) -> ParentAndName {
+    let (start, end) = (last.lowerBound, last.upperBound)
     let parent = start == 0 ? base : try walk(Array(path[0..<start]), from: base, follow: true)
     guard try parent.inode().isDirectory else { throw .notDirectory }
     if end - start > 255 { throw .fileNameTooLong }
     return ParentAndName(parent: parent, name: Array(path[start..<end]), wantsDirectory: end < path.count)
   }
 
+  /// As `resolveParent`, for a file that is to be made if it is not there: where the last name is a link, that is where the link leads.
+  public mutating func resolveCreation(_ path: [UInt8]) throws(Errno) -> ParentAndName {
+    var place = try resolveParent(path)
+    while true {
+      let name = place.name
+      if name.isEmpty || name == [Self.dot] || name == [Self.dot, Self.dot] { return place }
+      let found = try step(place.parent, try place.parent.inode(), name, 0..<name.count)
+      guard let inode = found.dentry.inode, inode.isLink, inode.payload as? LinkTarget == nil else { return place }
+      let target = try followed(inode, from: place.parent)
+      var end = target.count
+      while end > 0, target[end - 1] == Self.slash { end -= 1 }
+      var start = end
+      while start > 0, target[start - 1] != Self.slash { start -= 1 }
+      place = try resolveParent(target, start..<end, from: try self.start(of: target, from: place.parent))
+    }
+  }
+
+  /// What a link in a directory says. Throws `tooManySymbolicLinkLevels`, `improperLink`.
+  private mutating func followed(_ link: Inode, from directory: Path) throws(Errno) -> [UInt8] {
+    linksFollowed += 1
+    if linksFollowed > Self.maximumLinks || limits & WalkLimit.noLinks != 0 { throw .tooManySymbolicLinkLevels }
+    let target = try link.fileSystem.readLink(link)
+    guard !target.isEmpty else { throw .noSuchFileOrDirectory }
+    if limits & WalkLimit.noCrossing != 0, target[0] == Self.slash, context.root.mount !== directory.mount { throw .improperLink }
+    return target
+  }
+
   private mutating func walk(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
+    var place = try walkToLink(path, from: start, follow: follow)
+    while let path = rest {
+      rest = nil
+      place = try walkToLink(path, from: place, follow: follow)
+    }
+    return place
+  }
+
+  /// Walks to the end, or to the next link that is followed: what is left is in `rest` then.
+  private mutating func walkToLink(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
     var current = start
     var known: Inode?  // of `current`
     let bytes = path.span
@@ -84,7 +154,7 @@ public struct PathWalk {
       try directory.checkSearch(context.credentials)
       if length == 1, bytes[nameStart] == Self.dot { continue }
       if length == 2, bytes[nameStart] == Self.dot, bytes[nameStart + 1] == Self.dot {
-        current = up(current)
+        current = limits == 0 ? up(current) : try upWithin(current)
         known = nil
         continue
       }
@@ -92,23 +162,39 @@ public struct PathWalk {
       let child = try step(current, directory, path, nameStart..<position)
       guard let inode = child.dentry.inode else { throw .noSuchFileOrDirectory }
       if inode.isLink, position < count || follow {
-        linksFollowed += 1
-        if linksFollowed > Self.maximumLinks { throw .tooManySymbolicLinkLevels }
         if let target = inode.payload as? LinkTarget {
-          current = try target.resolve()
+          current = try jump(target, from: current)
           if position == count { return current }
           known = nil
           continue
         }
-        let target = try inode.fileSystem.readLink(inode)
-        guard !target.isEmpty else { throw .noSuchFileOrDirectory }
-        let base = target[0] == Self.slash ? context.root : current
-        let rest = position < count ? target + [Self.slash] + path[position...] : target
-        return try walk(rest, from: base, follow: follow)
+        let target = try followed(inode, from: current)
+        let base = try self.start(of: target, from: current)
+        rest = position < count ? target + [Self.slash] + path[position...] : target
+        return base
       }
       current = child
       known = inode
     }
+  }
+
+  /// Follows a link that is more than text.
+  private mutating func jump(_ target: LinkTarget, from current: Path) throws(Errno) -> Path {
+    linksFollowed += 1
+    if linksFollowed > Self.maximumLinks || limits & (WalkLimit.noLinks | WalkLimit.noMagicLinks) != 0 {
+      throw .tooManySymbolicLinkLevels
+    }
+    if limits & (WalkLimit.beneath | WalkLimit.inRoot) != 0 { throw .improperLink }
+    let found = try target.resolve()
+    if limits & WalkLimit.noCrossing != 0, found.mount !== current.mount { throw .improperLink }
+    return found
+  }
+
+  private func upWithin(_ path: Path) throws(Errno) -> Path {
+    if limits & WalkLimit.beneath != 0, path.isSame(as: context.directory) { throw .improperLink }
+    let above = up(path)
+    if limits & WalkLimit.noCrossing != 0, above.mount !== path.mount { throw .improperLink }
+    return above
   }
 
   /// `..`: out of mounts, but never out of the root.
@@ -128,8 +214,10 @@ public struct PathWalk {
 
   /// One name down, from the cache or the file system, and into what is mounted there.
   private func step(_ current: Path, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Path {
+    if limits & WalkLimit.cached != 0, current.dentry.child(path.span, range) == nil { throw .wouldBlock }
     var child = Path(mount: current.mount, dentry: try Self.lookup(current.dentry, directory, path, range))
     while let mount = Mounts.covering(child) { child = Path(mount: mount, dentry: mount.root) }
+    if limits & WalkLimit.noCrossing != 0, child.mount !== current.mount { throw .improperLink }
     return child
   }
 

@@ -29,7 +29,9 @@ public final class DiskFileSystem: FileSystem {
   private let room = Atomic<UInt32>(0)
   let dirtyPages = PageCounter()
 
-  public var typeName: String { "diskfs" }
+  public var typeName: String { isSynchronous ? "persistfs" : "diskfs" }
+  /// As persistfs: no call returns before what it changed is on stable storage.
+  public let isSynchronous: Bool
   public var device: (any BlockDevice)? { disk.disk }
   public var deviceNumber: UInt32 { disk.deviceNumber }
   public var root: Inode { mounted.root! }
@@ -38,17 +40,18 @@ public final class DiskFileSystem: FileSystem {
   var table: InodeTable { mounted.inodes }
   public var unwritten: PageCounter? { dirtyPages }
 
-  private init(_ mounted: MountedDisk, _ volume: DiskVolume) {
+  private init(_ mounted: MountedDisk, _ volume: DiskVolume, synchronous: Bool) {
     self.mounted = mounted
+    isSynchronous = synchronous
     state = Mutex(State(volume: volume))
   }
 
   /// Reads the newest superblock and the map of free blocks. Throws `invalidArgument` for what is no diskfs.
-  static func mount(_ node: BlockNode, readOnly: Bool) throws(Errno) -> DiskFileSystem {
-    try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk) }
+  static func mount(_ node: BlockNode, readOnly: Bool, synchronous: Bool) throws(Errno) -> DiskFileSystem {
+    try MountedDisk.claim(node, readOnly: readOnly) { disk throws(Errno) in try mount(disk, synchronous: synchronous) }
   }
 
-  private static func mount(_ mounted: MountedDisk) throws(Errno) -> DiskFileSystem {
+  private static func mount(_ mounted: MountedDisk, synchronous: Bool) throws(Errno) -> DiskFileSystem {
     let device = mounted.node.disk
     let volume: DiskVolume
     let limit = UInt32(clamping: device.sectorCount / DiskBlocks.sectors)
@@ -57,7 +60,7 @@ public final class DiskFileSystem: FileSystem {
       log("diskfs: no whole volume on the device")
       throw .invalidArgument
     }
-    let fileSystem = DiskFileSystem(mounted, volume)
+    let fileSystem = DiskFileSystem(mounted, volume, synchronous: synchronous)
     try fileSystem.start()
     return fileSystem
   }
@@ -195,10 +198,11 @@ public final class DiskFileSystem: FileSystem {
   }
 }
 
-/// `mount -t diskfs`.
+/// `mount -t diskfs`, and `mount -t persistfs` of the same volumes.
 public final class DiskType: FileSystemType {
-  init() {}
-  public var name: String { "diskfs" }
+  private let isSynchronous: Bool
+  init(synchronous: Bool) { isSynchronous = synchronous }
+  public var name: String { isSynchronous ? "persistfs" : "diskfs" }
   public var needsDevice: Bool { true }
   public func make(
     source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
@@ -206,6 +210,6 @@ public final class DiskType: FileSystemType {
     guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
       throw .noSuchAddressOrDevice
     }
-    return try DiskFileSystem.mount(node, readOnly: readOnly)
+    return try DiskFileSystem.mount(node, readOnly: readOnly, synchronous: isSynchronous)
   }
 }

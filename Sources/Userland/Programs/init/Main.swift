@@ -12,6 +12,7 @@ struct Main {
     let command = readCommand()
     let hasRoot = enterRoot()
     mountAll()
+    mountPersistent()
     openConsole()
     try? Process.newSession()
     try? FileDescriptor.standardInput.takeControl()
@@ -83,6 +84,39 @@ struct Main {
     for folder in ["/live/upper", "/live/work"] as [Bytes] { try FileSystem.makeDirectory(folder) }
     try FileSystem.mount(
       "overlay", at: "/root", type: "overlay", options: "lowerdir=/lower,upperdir=/live/upper,workdir=/live/work")
+  }
+
+  /// A diskfs volume with the label `persist` keeps what is in /persist: nothing that a call there has done is lost.
+  private static func mountPersistent() {
+    guard let file = try? FileDescriptor.open("/proc/partitions"), let text = try? file.readAll() else { return }
+    try? file.close()
+    for line in text.split(separator: 10) {
+      let words = line.split(separator: 32)
+      guard words.count == 4, words[0] != Array("major".utf8)[...] else { continue }
+      let device = "/dev/" + Bytes(words[3])
+      guard isPersistent(device) else { continue }
+      try? FileSystem.makeDirectory("/persist")
+      do throws(Errno) { try FileSystem.mount(device, at: "/persist", type: "persistfs") } catch {
+        complain("cannot mount /persist", error)
+      }
+      return
+    }
+  }
+
+  /// Whether one of the two superblocks says so; the kernel looks whether it is whole.
+  private static func isPersistent(_ device: Bytes) -> Bool {
+    guard let file = try? FileDescriptor.open(device) else { return false }
+    defer { try? file.close() }
+    for place in [4096, 8192] as [UInt32] {
+      try? file.seek(to: place)
+      let label: Bytes = "persist"
+      if let block = try? file.read(96), block.count == 96, block.starts(with: "AdrOSdf" as Bytes),
+        block[64..<71] == label[...], block[71] == 0
+      {
+        return true
+      }
+    }
+    return false
   }
 
   private static func mountAll() {

@@ -2,22 +2,23 @@ import SystemABI
 import UserKit
 
 /// Carries out a plan of changes to a file system, and writes down on a device of its own how far they are to be found after a
-/// power cut. `powercut PLAN DEVICE` runs in the file system's root.
+/// power cut. `powercut PLAN DEVICE [each]` runs in the file system's root.
 ///
 /// A line of the plan is `write NAME OFFSET LENGTH SEED`, `truncate NAME SIZE`, `rename OLD NEW`, `link OLD NEW`, `unlink NAME`,
-/// `fsync NAME`, which is followed by its directory's, or `sync`. After the last two the line's number goes to the device.
+/// `fsync NAME`, which is followed by its directory's, or `sync`. After the last two the line's number goes to the device,
+/// with `each` after every line.
 @main
 struct Main {
   static func main() {
     let arguments = Program.arguments
-    guard arguments.count == 3 else { end("usage: powercut PLAN DEVICE") }
+    guard arguments.count == 3 || arguments.count == 4 else { end("usage: powercut PLAN DEVICE [each]") }
     do throws(Errno) {
       let plan = try FileDescriptor.open(arguments[1]).readAll()
       let device = try FileDescriptor.open(arguments[2], flags: OpenFlags.readWrite)
       for (number, line) in plan.split(separator: 10).enumerated() {
         let words = line.split(separator: 32).map { Array($0) }
         do throws(Errno) { try perform(words) } catch { end("line " + decimal(number) + ": " + error.text) }
-        if words[0] == "fsync" || words[0] == "sync" { try mark(device, number) }
+        if arguments.count == 4 || words[0] == "fsync" || words[0] == "sync" { try mark(device, number) }
       }
     } catch { end("the plan or the device: " + error.text) }
     Program.exit(0)
