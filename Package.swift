@@ -58,6 +58,7 @@ let pure: [Target] = [
   logic("Ext2", ["Primitives"]),
   logic("FAT", ["Primitives"]),
   logic("DiskFS", ["Primitives"]),
+  logic("Partitions", ["Primitives"]),
   logic("Terminal"),
   logic("FileLocks"),
   logic("Initramfs", ["Primitives"]),
@@ -93,7 +94,7 @@ let bareKernel: [Target] = [
     "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes", "EventFiles"]),
   kernel("Inspection", ["CMachine", "SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"], settings: trusted),
-  kernel("Drivers", ["SystemABI", "Primitives", "Sync", "Machine", "Threads", "VFS"]),
+  kernel("Drivers", ["SystemABI", "Primitives", "Partitions", "Sync", "Machine", "Threads", "VFS"]),
   .executableTarget(
     name: "KernelMain",
     dependencies: [
@@ -136,7 +137,7 @@ let tests: [Target] = [
     name: "LogicTests",
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
-      "FAT", "DiskFS", "FileLocks", "ImageKit",
+      "FAT", "DiskFS", "Partitions", "FileLocks", "ImageKit",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]

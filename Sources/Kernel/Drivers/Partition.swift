@@ -1,4 +1,5 @@
 import Machine
+import Partitions
 import Primitives
 import SystemABI
 import VFS
@@ -24,9 +25,10 @@ public enum Disks {
   /// Starts every disk driver and registers what it finds.
   @export(interface) public static func start() {
     var letter = UInt8(0)
+    var nextMinor: UInt32 = 0
     for function in PCI.functions where function.vendor == 0x1AF4 && (function.product == 0x1001 || function.product == 0x1042) {
       guard let disk = VirtioBlock(function) else { continue }
-      register(disk, prefix: "vd", index: letter, major: 254, minorBase: UInt32(letter) * 16)
+      register(disk, prefix: "vd", index: letter, major: 254, minorBase: UInt32(letter) * 16, minorCount: 16, &nextMinor)
       letter += 1
     }
     guard let controller = PCI.functions.first(where: { $0.classCode == 1 && $0.subclass == 1 }) else { return }
@@ -39,7 +41,9 @@ public enum Disks {
       for slave in [false, true] {
         guard let disk = ATADisk(channel, slave: slave) else { continue }
         let position = UInt8(index * 2 + (slave ? 1 : 0))
-        register(disk, prefix: "hd", index: position, major: index == 0 ? 3 : 22, minorBase: slave ? 64 : 0)
+        register(
+          disk, prefix: "hd", index: position, major: index == 0 ? 3 : 22, minorBase: slave ? 64 : 0, minorCount: 64,
+          &nextMinor)
       }
     }
   }
@@ -51,52 +55,42 @@ public enum Disks {
     return base
   }
 
-  private static func register(_ disk: any BlockDevice, prefix: String, index: UInt8, major: UInt32, minorBase: UInt32) {
+  /// - Parameters:
+  ///   - minorCount: Minor numbers of the disk and its partitions.
+  ///   - nextMinor: Of the numbers for partitions that have none of their disk's.
+  private static func register(
+    _ disk: any BlockDevice, prefix: String, index: UInt8, major: UInt32, minorBase: UInt32, minorCount: Int, _ nextMinor: inout UInt32
+  ) {
     var name = prefix
     name.unicodeScalars.append(Unicode.Scalar(97 + index))
     log("disk: \(name), \(disk.sectorCount / 2048) MiB")
     DeviceRegistry.register(
       name, block: true, major: major, minor: minorBase,
       BlockNode(disk, number: DeviceNumber(major: major, minor: minorBase)))
-    for (number, range) in partitions(disk) {
-      let part = Partition(disk, start: range.lowerBound, count: range.upperBound - range.lowerBound)
-      let minor = minorBase + UInt32(number)
+    for part in PartitionTable.find(sectors: disk.sectorCount, { read(disk, $0, $1) }) {
+      // Those beyond a disk's own numbers have some of a pool, as on Linux.
+      let isOwn = part.number < minorCount
+      let number = isOwn ? DeviceNumber(major: major, minor: minorBase + UInt32(part.number)) : DeviceNumber(major: 259, minor: nextMinor)
+      if !isOwn { nextMinor += 1 }
+      let device = Partition(disk, start: part.sectors.lowerBound, count: part.sectors.upperBound - part.sectors.lowerBound)
       DeviceRegistry.register(
-        "\(name)\(number)", block: true, major: major, minor: minor,
-        BlockNode(part, number: DeviceNumber(major: major, minor: minor)))
-      log("disk: \(name)\(number), \(part.sectorCount / 2048) MiB")
+        "\(name)\(part.number)", block: true, major: number.major, minor: number.minor, BlockNode(device, number: number))
+      log("disk: \(name)\(part.number), \(device.sectorCount / 2048) MiB")
     }
   }
 
-  /// The partitions of an MBR or GPT. SPEC: UEFI 2.10 §5.2.1, §5.3.
-  private static func partitions(_ disk: any BlockDevice) -> [(Int, Range<UInt64>)] {
-    guard disk.sectorCount > 64, let frame = Frames.allocate() else { return [] }
+  private static func read(_ disk: any BlockDevice, _ first: UInt64, _ count: Int) -> [UInt8]? {
+    guard let frame = Frames.allocate() else { return nil }
     defer { Frames.release(frame) }
-    guard (try? BlockRequest.readStart(of: disk, sectors: 8, into: frame)) != nil else { return [] }
-    var found: [(Int, Range<UInt64>)] = []
-    var isGPT = false
-    frame.withBytes { bytes in
-      guard bytes.u16(510) == 0xAA55 else { return }
-      for index in 0..<4 {
-        let at = 446 + index * 16
-        let type = bytes[at + 4]
-        if type == 0xEE { isGPT = true }
-        let start = UInt64(bytes.u32(at + 8) ?? 0)
-        let count = UInt64(bytes.u32(at + 12) ?? 0)
-        if type != 0, type != 0xEE, count > 0, start > 0, start + count <= disk.sectorCount {
-          found.append((index + 1, start..<(start + count)))
-        }
-      }
-      if isGPT, bytes.u64(512) == 0x5452_4150_2049_4645 {
-        for index in 0..<16 {
-          let at = 1024 + index * 128
-          guard at + 128 <= bytes.count, bytes.u64(at) != 0 || bytes.u64(at + 8) != 0 else { continue }
-          let start = bytes.u64(at + 32) ?? 0
-          let end = bytes.u64(at + 40) ?? 0
-          if start > 0, end >= start, end < disk.sectorCount { found.append((index + 1, start..<(end + 1))) }
-        }
-      }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count * 512)
+    while bytes.count < count * 512 {
+      let size = min(pageSize, count * 512 - bytes.count)
+      let batch = RequestBatch(disk, .read)
+      batch.add(first + UInt64(bytes.count / 512), frame, 0..<size)
+      guard (try? batch.finish()) != nil else { return nil }
+      frame.withBytes { span in for index in 0..<size { bytes.append(span[index]) } }
     }
-    return found
+    return bytes
   }
 }

@@ -92,14 +92,6 @@ extension BlockRequest {
     device.start(request)
     try request.wait()
   }
-
-  /// Reads a device's first sectors into a frame, at most a page of them.
-  public static func readStart(of device: any BlockDevice, sectors: Int, into frame: Frame) throws(Errno) {
-    let request = BlockRequest(.read)
-    guard request.append(0, frame, 0..<(sectors * 512)) else { throw .invalidArgument }
-    request.submit(to: device)
-    try request.wait()
-  }
 }
 
 /// Pieces of pages for a device, in as few requests as their places allow. A request starts once the next piece lies elsewhere.
