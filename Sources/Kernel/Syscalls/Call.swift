@@ -47,7 +47,7 @@ public struct Call {
     return try walk.resolve(text, follow: follow)
   }
 
-  func walk(at directory: UInt32, _ text: [UInt8], limits: UInt32 = 0) throws(Errno) -> PathWalk {
+  @inline(__always) func walk(at directory: UInt32, _ text: [UInt8], limits: UInt32 = 0) throws(Errno) -> PathWalk {
     var context = process.pathContext
     if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
     return PathWalk(context, limits: limits)

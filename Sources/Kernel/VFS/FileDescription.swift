@@ -107,7 +107,7 @@ public final class FileDescription {
     self.inode = inode
     offset = Mutex(0)
     statusFlags = Atomic(flags)
-    seenErrors = Atomic(Self.storage(file, inode)?.writeErrors.load(ordering: .relaxed) ?? 0)
+    seenErrors = Atomic(inode == nil ? 0 : Self.storage(file, inode)?.writeErrors.load(ordering: .relaxed) ?? 0)
     path?.pin()
     inode?.addUser()
   }

@@ -48,18 +48,18 @@ public struct PathWalk {
   static var maximumLinks: Int { 40 }
   private static var slash: UInt8 { 47 }
   private static var dot: UInt8 { 46 }
-  let context: PathContext
+  private(set) var context: PathContext
   private let limits: UInt32
   private var linksFollowed = 0
-  /// Of a path that goes on behind a link, with what that says.
-  private var rest: [UInt8]?
+  /// What the link says that the walk has come to, and what comes behind it.
+  private var rest: [UInt8] = []
+  private var isAtLink = false
 
   /// - Parameter limits: Bits of `WalkLimit`.
   public init(_ context: PathContext, limits: UInt32 = 0) {
-    var context = context
-    if limits & WalkLimit.inRoot != 0 { context.root = context.directory }
     self.context = context
     self.limits = limits
+    if limits & WalkLimit.inRoot != 0 { self.context.root = context.directory }
   }
 
   /// The place a path names. `follow` says whether a link as the last component is followed.
@@ -69,7 +69,7 @@ public struct PathWalk {
   }
 
   /// Where a path, or what a link in a directory says, begins.
-  private func start(of path: [UInt8], from directory: Path) throws(Errno) -> Path {
+  @inline(__always) private func start(of path: [UInt8], from directory: Path) throws(Errno) -> Path {
     if path[0] != Self.slash { return directory }
     if limits & WalkLimit.beneath != 0 { throw .improperLink }
     return context.root
@@ -123,9 +123,9 @@ public struct PathWalk {
 
   private mutating func walk(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
     var place = try walkToLink(path, from: start, follow: follow)
-    while let path = rest {
-      rest = nil
-      place = try walkToLink(path, from: place, follow: follow)
+    while isAtLink {
+      isAtLink = false
+      place = try walkToLink(rest, from: place, follow: follow)
     }
     return place
   }
@@ -171,6 +171,7 @@ public struct PathWalk {
         let target = try followed(inode, from: current)
         let base = try self.start(of: target, from: current)
         rest = position < count ? target + [Self.slash] + path[position...] : target
+        isAtLink = true
         return base
       }
       current = child
