@@ -85,10 +85,33 @@ enum DiskErrorTests {
 
   // MARK: What is tried
 
-  private static let (eio, erofs) = (5, 30)
+  private static let (eio, enospc, erofs) = (5, 28, 30)
+
+  /// A disk that becomes full, is written over as a whole, and has its room back when something is deleted.
+  private static func full(_ type: String, size: Int, _ make: @escaping (String) async throws -> Void) -> Trial {
+    Trial(
+      name: "\(type), full", type: type, make: { path, _ in try await make(path) },
+      steps: [
+        "create f", "open a f", "write a 0 \(size) 1", "fsync a", "write a 0 \(size) 2", "fsync a", "read a 0 \(size) 2", "create g",
+        "open b g",
+        "write b 0 \(size) 3 = \(enospc)", "fsync b", "read a 0 \(size) 2", "close b", "unlink g", "write a 0 \(size) 4", "fsync a",
+        "create h",
+        "open c h", "write c 0 \(size / 10) 5", "fsync c",
+      ],
+      judge: { path in
+        try await check(path)
+        try await expect(path, "f", [(0..<size, 4)])
+        try await expect(path, "h", [(0..<(size / 10), 5)])
+      })
+  }
 
   private static var trials: [Trial] {
     [
+      full("ext2", size: 6_000_000) { try await ext2($0) },
+      full("diskfs", size: 6_000_000) { try diskfs($0) },
+      full("vfat", size: 9_000_000) {
+        try await Shell.capture(["mkfs.fat", "-C", "-F", "16", "-s", "4", $0, "16384"], what: "mkfs.fat failed")
+      },
       Trial(
         name: "ext2, a page cannot be written once", type: "ext2",
         make: { path, faults in

@@ -169,7 +169,7 @@ public final class AddressSpace {
     let size = inode.size
     let start = UInt64(index) << 12
     guard size > start else { throw .ioError }
-    try inode.fileSystem.reserve(inode, index, 0..<Int(min(size - start, 4096)))
+    try inode.fileSystem.reserveMapped(inode, index, 0..<Int(min(size - start, 4096)))
   }
 
   private func mapOrRelease(_ page: UInt32, _ frame: Frame, writable: Bool, _ area: Area<MappedFile>, copyOnWrite: Bool = false)

@@ -119,6 +119,8 @@ public protocol FileSystem: AnyObject {
   func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno)
   /// Makes sure that a byte range of a page can be written later: `noSpace` comes here, not at write-back.
   func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
+  /// As `reserve`, for who holds the lock of an address space that maps the page: nothing is written back there.
+  func reserveMapped(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno)
   /// Whether files can have holes.
   var hasHoles: Bool { get }
   /// Gives back what pages of a file take; nothing of them is wanted any more.
@@ -201,6 +203,7 @@ extension FileSystem {
   public var unwritten: PageCounter? { nil }
   public func readPage(_ inode: Inode, _ index: UInt32, into frame: Frame) throws(Errno) { throw .invalidArgument }
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { throw .notPermitted }
+  public func reserveMapped(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { try reserve(inode, index, range) }
   public var hasHoles: Bool { false }
   public func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno) {}
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }

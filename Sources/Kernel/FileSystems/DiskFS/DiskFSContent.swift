@@ -21,9 +21,17 @@ extension DiskFileSystem {
   public func isIntact(_ frame: Frame, _ checksum: UInt32) -> Bool { frame.withBytes { XXH32.hash($0) } == checksum }
 
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
+    try reserve(inode, index, writesBack: true)
+  }
+
+  public func reserveMapped(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
+    try reserve(inode, index, writesBack: false)
+  }
+
+  private func reserve(_ inode: Inode, _ index: UInt32, writesBack: Bool) throws(Errno) {
     // A page that is dirty has its room.
     if !isReadOnly, inode.isDirty(index) { return }
-    try makeRoom()
+    try makeRoom(writesBack: writesBack)
     // What a page will take counts from now on.
     var isNew = UInt64(index) << 12 >= inode.size
     if !isNew { isNew = try look { volume throws(DiskFSError) in try volume.page(index, of: inode.number) == nil } }

@@ -116,16 +116,19 @@ public final class DiskFileSystem: FileSystem {
     return Int(room.load(ordering: .relaxed)) - unwritten - unwritten / 64 - 8
   }
 
-  /// Makes sure that there is room for one page more, or some names. Throws `noSpace`. No lock from `committing` on is held.
-  func makeRoom() throws(Errno) {
+  /// Makes sure that there is room for one page more, or some names. Throws `noSpace`. No lock from `committing` on is held, and with
+  /// `writesBack` none of an address space.
+  func makeRoom(writesBack: Bool = true) throws(Errno) {
     if isReadOnly { throw .readOnlyFileSystem }
     if spare > 0 { return }
     // What was deleted is free afterwards.
     try commit()
     if spare > 0 { return }
     // And what pages in memory replace.
-    try WriteBack.run(self, waits: false)
-    try commit()
+    if writesBack {
+      try WriteBack.run(self, waits: false)
+      try commit()
+    }
     if spare <= 0 { throw .noSpace }
   }
 
