@@ -61,7 +61,8 @@ let pure: [Target] = [
   logic("Partitions", ["Primitives"]),
   logic("Terminal"),
   logic("FileLocks"),
-  logic("Initramfs", ["Primitives"]),
+  logic("Decompression", ["Primitives"]),
+  logic("Initramfs", ["Primitives", "Decompression"]),
   logic("BootOptions"),
 ]
 
@@ -137,7 +138,7 @@ let tests: [Target] = [
     name: "LogicTests",
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
-      "FAT", "DiskFS", "Partitions", "FileLocks", "ImageKit",
+      "FAT", "DiskFS", "Partitions", "Decompression", "FileLocks", "ImageKit",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]

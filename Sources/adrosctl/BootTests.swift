@@ -10,7 +10,7 @@ enum BootTests {
     "boot: a command that the root does not have", "boot: a corrupt superblock is no panic", "boot: a kernel stack overflow has a name",
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
     "boot: gdb asks the stopped kernel for its processes", "boot: a live system leaves its disk alone",
-    "boot: what is in /persist outlives a crash, on a root of diskfs",
+    "boot: what is in /persist outlives a crash, on a root of diskfs", "boot: an initramfs packed by gzip",
   ]
 
   static func run(_ results: Results) async throws {
@@ -71,6 +71,10 @@ enum BootTests {
     await results.check(names[14]) { try await vga(root, folder) }
     await results.check(names[16]) { try await live(root, folder) }
     await results.check(names[17]) { try await persistent(folder) }
+    await results.check(names[18]) {
+      let run = try await start(root, ["uname", "-m"], packer: ["gzip", "-9"])
+      try expect(run, .powerOff(status: 0), output: "i686")
+    }
     await results.check(names[15]) {
       try Shell.require("gdb", package: "gdb", purpose: "is the debugger")
       let arguments = ["debug", "--break", "fork_return", "--batch", "continue", "continue", "adros-processes", "adros-spaces"]
@@ -121,10 +125,15 @@ enum BootTests {
     var log: String
   }
 
-  private static func start(_ root: String, _ command: [String], _ change: (inout VirtualMachine) -> Void = { _ in }) async throws
-    -> Finished
-  {
-    let initramfs = try RootImage.makeInitramfs(command: command)
+  /// - Parameter packer: What packs the initramfs in place, with a name of its own.
+  private static func start(
+    _ root: String, _ command: [String], packer: [String] = [], _ change: (inout VirtualMachine) -> Void = { _ in }
+  ) async throws -> Finished {
+    var initramfs = try RootImage.makeInitramfs(command: command)
+    if !packer.isEmpty {
+      try await Shell.capture(packer + ["-f", initramfs.path], what: "\(packer[0]) failed")
+      initramfs = initramfs.appendingPathExtension("gz")
+    }
     defer { try? FileManager.default.removeItem(at: initramfs) }
     let log = try Paths.scratch("boot.log")
     var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: log)

@@ -209,13 +209,16 @@ private struct Pair {
       guard let object = file() else { break }
       let start = UInt32(random.below(3) == 0 ? random.below(100_000) : random.below(150))
       let run = try volume.allocate(UInt32(1 + random.below(min(90, Int(volume.available) / 2 + 1))))
-      var sums: [UInt32] = []
-      for (index, block) in run.enumerated() {
-        let tag = UInt8(truncatingIfNeeded: random.next())
-        device.write(block, content(tag))
-        sums.append(sum(content(tag)))
-        model.files[object]!.pages[start + UInt32(index)] = tag
+      let tags = run.map { _ in UInt8(truncatingIfNeeded: random.next()) }
+      for (block, tag) in zip(run, tags) { device.write(block, content(tag)) }
+      // Somebody else's commit comes between, or it comes to nothing.
+      if random.below(5) == 0 { try commit { _ in } }
+      if random.below(8) == 0 {
+        volume.giveBack(run)
+        break
       }
+      let sums = tags.map { sum(content($0)) }
+      for (index, tag) in tags.enumerated() { model.files[object]!.pages[start + UInt32(index)] = tag }
       let more = try volume.place(start, run, checksums: sums, of: object)
       var inode = try volume.inode(object)
       inode.blocks = UInt64(Int(inode.blocks) + more)

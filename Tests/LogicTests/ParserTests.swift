@@ -3,7 +3,6 @@ import BootOptions
 import Executables
 import Ext2
 import Foundation
-import Initramfs
 import Primitives
 import Testing
 
@@ -55,45 +54,6 @@ private func elf() -> [UInt8] {
   #expect(ScriptLine(Array("#!/bin/sh\n".utf8).span)?.argument == nil)
   #expect(ScriptLine(Array("#!\n".utf8).span) == nil)
   #expect(ScriptLine(Array("echo".utf8).span) == nil)
-}
-
-private func archive() -> [UInt8] {
-  func member(_ name: String, _ content: String) -> [UInt8] {
-    let fields = [1, 0o100644, 0, 0, 1, 0, content.utf8.count, 0, 0, 0, 0, name.utf8.count + 1, 0]
-    var out = Array("070701".utf8) + fields.flatMap { Array(String(format: "%08x", $0).utf8) } + Array(name.utf8) + [0]
-    while out.count % 4 != 0 { out.append(0) }
-    out += Array(content.utf8)
-    while out.count % 4 != 0 { out.append(0) }
-    return out
-  }
-  return member("etc/motd", "hello") + member("empty", "") + member("TRAILER!!!", "")
-}
-
-@Test func cpioMembersComeInOrder() throws {
-  var reader = CpioReader()
-  let bytes = archive()
-  let member = try reader.next(bytes.span)
-  let first = try #require(member)
-  #expect(String(decoding: first.name, as: UTF8.self) == "etc/motd")
-  #expect(String(decoding: bytes[first.content], as: UTF8.self) == "hello")
-  let second = try reader.next(bytes.span)
-  let end = try reader.next(bytes.span)
-  #expect(second?.content.isEmpty == true)
-  #expect(end == nil)
-}
-
-@Test func damagedArchivesAreErrors() {
-  let good = archive()
-  var random = Seeded(state: 5)
-  for round in 0..<rounds(5000, long: 20000) {
-    var bad = round < good.count ? Array(good[..<round]) : good
-    if round >= good.count { bad[Int.random(in: 0..<bad.count, using: &random)] ^= UInt8.random(in: 1...255, using: &random) }
-    var reader = CpioReader()
-    for _ in 0..<10 {
-      guard let entry = try? reader.next(bad.span) else { break }
-      #expect(entry.content.upperBound <= bad.count)
-    }
-  }
 }
 
 @Test func kernelCommandLine() {

@@ -181,55 +181,83 @@ enum InitramfsUnpacker {
     return count
   }
 
-  /// All members of one archive; how many. Damage ends it, with what came before kept.
-  private static func unpack(_ archive: borrowing Span<UInt8>, _ context: PathContext) -> Int {
-    var reader = CpioReader()
-    var count = 0
-    while true {
-      do throws(CpioError) {
-        guard let entry = try reader.next(archive) else { return count }
-        add(entry, archive, context)
-        count += 1
-      } catch {
-        log("initramfs: the archive is damaged")
-        return count
+  /// Damage ends it, with what came before kept.
+  private static func unpack(_ bytes: borrowing Span<UInt8>, _ context: PathContext) -> Int {
+    var unpacking = Unpacking(context: context)
+    do throws(InitramfsError) { try Initramfs.read(bytes, into: &unpacking) } catch { log("initramfs: the archive is damaged") }
+    return unpacking.count
+  }
+}
+
+/// Makes the files of an archive.
+private struct Unpacking: CpioSink {
+  let context: PathContext
+  var count = 0
+  private var entry: CpioEntry?
+  /// A file that is being filled, and how far it is; or what a link says.
+  private var inode: Inode?
+  private var position: UInt64 = 0
+  private var target: [UInt8] = []
+
+  init(context: PathContext) { self.context = context }
+
+  private static var longestTarget: Int { 4096 }
+
+  mutating func begin(_ entry: CpioEntry) {
+    count += 1
+    self.entry = entry
+    inode = nil
+    position = 0
+    target = []
+    // A link is made when all of it is known.
+    if entry.mode & Mode.typeMask != Mode.link { inode = make(entry) }
+  }
+
+  mutating func add(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) {
+    guard let entry else { return }
+    if entry.mode & Mode.typeMask == Mode.link {
+      for index in range where target.count < Self.longestTarget { target.append(bytes[index]) }
+    } else if let inode, inode.isRegular {
+      var done = range.lowerBound
+      // In pieces: the heap gives no block as large as a file may be.
+      while done < range.upperBound {
+        let count = min(65536, range.upperBound - done)
+        var piece: [UInt8] = []
+        piece.reserveCapacity(count)
+        for index in done..<(done + count) { piece.append(bytes[index]) }
+        do throws(Errno) { try inode.write(bytes: piece, at: position) } catch {
+          log("initramfs: a file could not be written: errno \(error.rawValue)")
+          self.inode = nil
+          return
+        }
+        position += UInt64(count)
+        done += count
       }
     }
   }
 
-  private static func add(_ entry: CpioEntry, _ archive: borrowing Span<UInt8>, _ context: PathContext) {
+  mutating func end() {
+    guard let entry, entry.mode & Mode.typeMask == Mode.link else { return }
+    _ = make(entry)
+  }
+
+  private func make(_ entry: CpioEntry) -> Inode? {
     var walk = PathWalk(context)
-    let isLink = entry.mode & Mode.typeMask == Mode.link
-    let target = isLink ? bytes(archive, entry.content.lowerBound, min(entry.content.count, 4096)) : []
     do throws(Errno) {
       let place = try walk.resolveParent([47] + entry.name)
-      if place.name.isEmpty || place.name == [46] { return }
+      if place.name.isEmpty || place.name == [46] { return nil }
       var attributes = Attributes(mode: entry.mode, owner: entry.owner, group: entry.group)
       attributes.device = DeviceNumber(major: entry.deviceMajor, minor: entry.deviceMinor)
       let made = try Names.create(place, context.credentials) { directory throws(Errno) in
-        isLink
+        entry.mode & Mode.typeMask == Mode.link
           ? try directory.fileSystem.symlink(place.name, in: directory, target: target, attributes)
           : try directory.fileSystem.create(place.name, in: directory, attributes)
       }
-      if entry.mode & Mode.typeMask == Mode.regular { try fill(try made.inode(), entry, archive) }
-    } catch { if error != .fileExists { log("initramfs: a file could not be made: errno \(error.rawValue)") } }
-  }
-
-  /// In pieces: the heap gives no block as large as a file may be.
-  private static func fill(_ inode: Inode, _ entry: CpioEntry, _ archive: borrowing Span<UInt8>) throws(Errno) {
-    var done = 0
-    while done < entry.content.count {
-      let piece = bytes(archive, entry.content.lowerBound + done, min(65536, entry.content.count - done))
-      try inode.write(bytes: piece, at: UInt64(done))
-      done += piece.count
+      return try made.inode()
+    } catch {
+      if error != .fileExists { log("initramfs: a file could not be made: errno \(error.rawValue)") }
+      return nil
     }
-  }
-
-  private static func bytes(_ archive: borrowing Span<UInt8>, _ start: Int, _ count: Int) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(count)
-    for index in start..<(start + count) { result.append(archive[index]) }
-    return result
   }
 }
 

@@ -28,10 +28,11 @@ extension DiskVolume {
     return UInt32(truncatingIfNeeded: item.key.offset)
   }
 
-  /// Makes blocks, which have been written, the content of a file's pages from `start` on; how many pages it has more than before.
+  /// Makes blocks from `allocate`, which have been written, the content of a file's pages from `start` on; how many pages it has more than before.
   public func place(_ start: UInt32, _ run: Range<UInt32>, checksums: [UInt32], of object: UInt64) throws(DiskFSError) -> Int {
     let pages = UInt64(start)..<(UInt64(start) + UInt64(run.count))
     let replaced = try removePages(object, pages)
+    space.use(run)
     var index = 0
     var page = start
     // What came just before and lies just before becomes longer.

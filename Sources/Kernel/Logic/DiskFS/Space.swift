@@ -1,7 +1,8 @@
 /// Which blocks of a volume are in use.
 ///
 /// A block that is given back is free in what the next commit writes, but what is on the disk still needs it: it is held until that
-/// commit is over.
+/// commit is over. One that content is being written to is held, too, and not in use before it is some file's: a commit in between
+/// must not make it nobody's.
 final class DiskSpace {
   enum Use { case tree, content }
 
@@ -91,14 +92,41 @@ final class DiskSpace {
     guard let first = nextFree(from: start < blocks ? start : 0) ?? nextFree(from: 0) else { return nil }
     var end = first
     while end < blocks, end - first < count, isFree(end) { end += 1 }
-    for block in first..<end {
-      mark(block)
-      dirtyGroups[Int(block / DiskFormat.groupBlocks)] = true
+    if use == .tree {
+      take(first..<end)
+    } else {
+      for block in first..<end { hold(block) }
     }
-    freeCount -= end - first
     cursors[cursor] = end
     return first..<end
   }
+
+  private func hold(_ block: UInt32) {
+    held[Int(block >> 5)] |= 1 << (block & 31)
+    heldCount += 1
+  }
+
+  private func letGo(_ block: UInt32) {
+    held[Int(block >> 5)] &= ~(1 << (block & 31))
+    heldCount -= 1
+  }
+
+  private func take(_ range: Range<UInt32>) {
+    for block in range {
+      mark(block)
+      dirtyGroups[Int(block / DiskFormat.groupBlocks)] = true
+    }
+    freeCount -= UInt32(range.count)
+  }
+
+  /// Blocks for content are some file's from now on.
+  func use(_ range: Range<UInt32>) {
+    for block in range { letGo(block) }
+    take(range)
+  }
+
+  /// Blocks for content are not needed.
+  func giveBack(_ range: Range<UInt32>) { for block in range { letGo(block) } }
 
   private func isFree(_ block: UInt32) -> Bool { (used[Int(block >> 5)] | held[Int(block >> 5)]) >> (block & 31) & 1 == 0 }
 
@@ -117,19 +145,13 @@ final class DiskSpace {
   func free(_ range: Range<UInt32>) {
     for block in range {
       guard release(block) else { continue }
-      held[Int(block >> 5)] |= 1 << (block & 31)
-      heldCount += 1
+      hold(block)
       if let last = givenBack.last, last.upperBound == block {
         givenBack[givenBack.count - 1] = last.lowerBound..<(block + 1)
       } else {
         givenBack.append(block..<(block + 1))
       }
     }
-  }
-
-  /// Gives blocks back that nothing on the disk ever led to.
-  func freeUnwritten(_ range: Range<UInt32>) {
-    for block in range { _ = release(block) }
   }
 
   private func release(_ block: UInt32) -> Bool {
@@ -151,8 +173,7 @@ final class DiskSpace {
   /// What was given back before the commit began can be had again.
   func endCommit() {
     for range in beforeCommit {
-      for block in range { held[Int(block >> 5)] &= ~(1 << (block & 31)) }
-      heldCount -= UInt32(range.count)
+      for block in range { letGo(block) }
     }
     beforeCommit = []
   }

@@ -158,14 +158,14 @@ public final class DiskVolume {
   /// Changed nodes: what the next commit writes at least.
   public var dirtyNodes: UInt32 { tree.dirtyCount }
 
-  /// At most `count` blocks in a row for content that is about to be written. Throws `noSpace`.
+  /// At most `count` blocks in a row for content that is about to be written: for `place` or `giveBack`. Throws `noSpace`.
   public func allocate(_ count: UInt32, near goal: UInt32? = nil) throws(DiskFSError) -> Range<UInt32> {
     guard let run = space.allocate(min(count, available), for: .content, near: goal) else { throw .noSpace }
     return run
   }
 
   /// Gives blocks back that were never placed.
-  public func giveBack(_ run: Range<UInt32>) { space.freeUnwritten(run) }
+  public func giveBack(_ run: Range<UInt32>) { space.giveBack(run) }
 
   /// Whether a block is marked as being in use; `block` is one of the volume's.
   public func isUsed(_ block: UInt32) -> Bool { space.isUsed(block) }
