@@ -166,7 +166,7 @@ private struct Boot {
         RootEntry(path: "/tests/\(item.name).sh", kind: .file(GuestTests.folder.appendingPathComponent(item.name + ".sh")), mode: 0o755))
     }
     for (name, url) in programs { extra.add(RootEntry(path: "/tests/c/\(name)", kind: .file(url), mode: 0o755)) }
-    let image = try RootImage.make(extra: extra, name: "guest-\(name).\(rootType)", kind: kind.root)
+    let image = try RootImage.make(extra: extra, name: "guest-\(name).\(rootType)", kind: kind.root, megabytes: 80)
     for (name, value) in Self.attributes {
       if kind.root == .diskfs {
         try DiskImage.setAttribute(name, of: "/tests/lib.sh", to: value, in: image.path)

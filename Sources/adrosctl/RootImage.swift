@@ -24,14 +24,17 @@ enum RootImage {
   }
 
   /// The root image, made anew when something in it is newer.
-  static func make(extra: RootTree? = nil, name: String = "root.ext2", kind: ImageVolume.Kind = .ext2) throws -> URL {
+  /// - Parameter megabytes: The size of the file system.
+  static func make(
+    extra: RootTree? = nil, name: String = "root.ext2", kind: ImageVolume.Kind = .ext2, megabytes: UInt64 = 64
+  ) throws -> URL {
     let target = try Paths.scratch(name)
     var tree = try tree()
     for entry in extra?.sorted ?? [] where entry.path != "/" { tree.add(entry) }
     if kind == .diskfs {
-      try DiskImage(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
+      try DiskImage(time: time(), label: "adros", size: megabytes << 20).write(tree, to: target.path)
     } else {
-      try Ext2Image(time: time(), label: "adros", size: 64 << 20).write(tree, to: target.path)
+      try Ext2Image(time: time(), label: "adros", size: megabytes << 20).write(tree, to: target.path)
     }
     return target
   }
