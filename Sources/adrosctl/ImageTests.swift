@@ -154,7 +154,7 @@ enum ImageTests {
       try file.close()
       try expectError("cut short") { _ = try ImageVolume.find(in: volume) }
       try Data(repeating: 0x5A, count: 1 << 20).write(to: URL(fileURLWithPath: volume))
-      try expectError("holds no ext2 or FAT") { _ = try ImageVolume.find(in: volume) }
+      try expectError("holds no ext2, FAT or diskfs") { _ = try ImageVolume.find(in: volume) }
       try expectError("there is no image") { _ = try ImageVolume.find(in: volume + ".missing") }
     }
   }
