@@ -1,14 +1,15 @@
 import Foundation
 import ImageKit
 
-/// Images made by ImageKit, judged by e2fsck, fsck.fat, debugfs and mtools.
+/// Images made by ImageKit, judged by e2fsck, fsck.fat, debugfs, mtools and our own check of diskfs.
 enum ImageTests {
   static let names = [
     "image: root tree is clean for e2fsck and the same twice", "image: files, links, devices, owners and large directories",
     "image: a full image is an error and leaves nothing", "image: FAT12, FAT16 and FAT32 have their type and are the same twice",
     "image: a FAT volume that cannot be is an error", "image: partitions of MBR and GPT disks are found, read and checked",
     "image: extract gives back what went in", "image: a truncated or foreign file is an error",
-    "image: machine settings are checked with line and column",
+    "image: machine settings are checked with line and column", "image: diskfs is the same twice, whole, and gives back what went in",
+    "image: a diskfs that is too small, cut short or changed is an error",
   ]
 
   static func run(_ results: Results) async throws {
@@ -19,6 +20,7 @@ enum ImageTests {
     try await ext2(results, folder)
     try await fat(results, folder)
     try await disks(results, folder)
+    try await diskfs(results, folder)
     await results.check(names[8]) {
       var settings = MachineSettings()
       try settings.apply("processors = 4 # four\n\nmemory=1G\n", file: "x")
@@ -50,6 +52,46 @@ enum ImageTests {
     tree.add(RootEntry(path: "/empty", kind: .data([]), mode: 0o644))
     tree.add(RootEntry(path: "/big", kind: .data((0..<1_500_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }), mode: 0o600))
     return tree
+  }
+
+  private static func diskfs(_ results: Results, _ folder: URL) async throws {
+    let (path, second) = (folder.appendingPathComponent("test.diskfs").path, folder.appendingPathComponent("second.diskfs").path)
+    var tree = sample()
+    tree.add(RootEntry(path: "/many/link", kind: .link("file3"), mode: 0o777))
+    tree.add(RootEntry(path: "/null", kind: .character(major: 1, minor: 300), mode: 0o666))
+    await results.check(names[9]) {
+      for file in [path, second] { try DiskImage(time: 1_700_000_000, label: "test", size: nil).write(tree, to: file) }
+      try expect(isSame(path, second), "two images of the same files differ")
+      let volume = try ImageVolume.find(in: path)
+      try expect(volume.kind == .diskfs, "it is \(volume.description)")
+      try expect(try await volume.check().contains("clean"), "the check has another word")
+      try expect(try await volume.list("/many").contains("-rw-r-----   1  1000 70000          2 file12"), "the listing differs")
+      let target = folder.appendingPathComponent("from-diskfs")
+      try expect(try await volume.extract("/", to: target.path) == 304, "files are missing")
+      try expect(
+        Array(try Data(contentsOf: target.appendingPathComponent("big"))) == (try tree.content(of: "/big")), "the big file differs")
+      let link = try FileManager.default.destinationOfSymbolicLink(atPath: target.appendingPathComponent("many/link").path)
+      try expect(link == "file3", "the link is \(link)")
+    }
+    await results.check(names[10]) {
+      try expectError("do not fit") { try DiskImage(time: 1, label: "test", size: 1 << 20).write(tree, to: second + ".small") }
+      try expect(!FileManager.default.fileExists(atPath: second + ".small"), "something is left")
+      var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+      let content = Data(try tree.content(of: "/big")[8192..<12288])
+      guard let place = bytes.range(of: content) else { throw ToolError("the content is not there", why: path, hint: "") }
+      bytes[place.lowerBound + 100] ^= 4
+      try bytes.write(to: URL(fileURLWithPath: second))
+      let volume = try ImageVolume.find(in: second)
+      for attempt in [{ _ = try await volume.check() }, { _ = try await volume.read("/big") }] as [() async throws -> Void] {
+        do {
+          try await attempt()
+          throw CancellationError()
+        } catch is ToolError {}
+      }
+      try expect(try await volume.read("/many/file12") == Data("12".utf8), "another file cannot be read")
+      try bytes.prefix(bytes.count / 2).write(to: URL(fileURLWithPath: second))
+      try expectError("cut short") { _ = try ImageVolume.find(in: second) }
+    }
   }
 
   private static func ext2(_ results: Results, _ folder: URL) async throws {
