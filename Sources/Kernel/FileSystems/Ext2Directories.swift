@@ -325,9 +325,6 @@ public final class Ext2Type: FileSystemType {
   public func make(
     source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
   ) throws(Errno) -> any FileSystem {
-    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
-      throw .noSuchAddressOrDevice
-    }
-    return try Ext2FS.mount(node, readOnly: readOnly)
+    return try Ext2FS.mount(try MountedDisk.node(of: device), readOnly: readOnly)
   }
 }

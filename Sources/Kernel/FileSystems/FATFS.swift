@@ -400,9 +400,6 @@ public final class FATType: FileSystemType {
   public func make(
     source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
   ) throws(Errno) -> any FileSystem {
-    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
-      throw .noSuchAddressOrDevice
-    }
-    return try FATFS.mount(node, readOnly: readOnly, try FATOptions(options))
+    return try FATFS.mount(try MountedDisk.node(of: device), readOnly: readOnly, try FATOptions(options))
   }
 }

@@ -21,6 +21,14 @@ final class MountedDisk {
     isStopped = Atomic(readOnly)
   }
 
+  /// The disk that a special file stands for. Throws `noSuchAddressOrDevice`.
+  static func node(of device: Inode?) throws(Errno) -> BlockNode {
+    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
+      throw .noSuchAddressOrDevice
+    }
+    return node
+  }
+
   /// Takes a device for what `make` makes of it, which it has until `end`. Throws `resourceBusy`.
   static func claim<Made>(_ node: BlockNode, readOnly: Bool, _ make: (MountedDisk) throws(Errno) -> Made) throws(Errno) -> Made {
     try node.claim()

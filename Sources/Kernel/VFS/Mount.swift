@@ -39,6 +39,7 @@ public final class Mount {
   public internal(set) var point: Dentry?
   /// Paths in use: open files, working directories, mounts on it.
   let pins = Atomic<Int32>(0)
+  /// Nobody has used it since it was to go if nobody does.
   let isExpiring = Atomic<Bool>(false)
   /// No longer in the tree; whoever ends its last use, and takes this away, ends it.
   let isDetached = Atomic<Bool>(false)
@@ -314,25 +315,22 @@ public enum Mounts {
   /// Makes `new` the root in the place of `old`, which goes to a place in it. Throws `invalidArgument`, `resourceBusy`.
   public static func pivot(from old: Mount, to new: Mount, old place: Path) throws(Errno) {
     try changing.value.withLock { _ throws(Errno) in
-      let (above, left) = try table.value.withLock { list throws(Errno) in
+      let left = try table.value.withLock { list throws(Errno) in
         if new === old || place.mount === old { throw .resourceBusy }
         guard new.parent != nil, list.contains(where: { $0 === old }), list.contains(where: { $0 === place.mount }), place.mount.isOn(new),
           new.isOn(old)
         else { throw .invalidArgument }
         let left = take(new, list)
-        let above = old.point.flatMap { point in old.parent.map { Path(mount: $0, dentry: point) } }
-        _ = take(old, list)
-        if let above {
+        if let above = take(old, list) {
+          // Its use there goes on as the new one's.
           put(new, at: above, &list)
         } else if let (a, b) = list.firstIndex(where: { $0 === old }).flatMap({ a in list.firstIndex { $0 === new }.map { (a, $0) } }) {
           // The first one is the root of everything.
           list.swapAt(a, b)
         }
         put(old, at: place, &list)
-        return (above, left)
+        return left
       }
-      // `above` was the old root's, and is the new one's: its use goes on.
-      _ = above
       place.pin()
       left?.unpin()
     }

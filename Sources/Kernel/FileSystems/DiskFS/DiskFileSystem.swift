@@ -210,9 +210,6 @@ public final class DiskType: FileSystemType {
   public func make(
     source: [UInt8], device: Inode?, readOnly: Bool, options: [UInt8], context: PathContext?
   ) throws(Errno) -> any FileSystem {
-    guard let device, let node = DeviceRegistry.find(block: true, device.attributes.withLock({ $0.device })) as? BlockNode else {
-      throw .noSuchAddressOrDevice
-    }
-    return try DiskFileSystem.mount(node, readOnly: readOnly, synchronous: isSynchronous)
+    return try DiskFileSystem.mount(try MountedDisk.node(of: device), readOnly: readOnly, synchronous: isSynchronous)
   }
 }
