@@ -89,7 +89,7 @@ public enum Disks {
       let batch = RequestBatch(disk, .read)
       batch.add(first + UInt64(bytes.count / 512), frame, 0..<size)
       guard (try? batch.finish()) != nil else { return nil }
-      frame.withBytes { span in for index in 0..<size { bytes.append(span[index]) } }
+      frame.append(0..<size, to: &bytes)
     }
     return bytes
   }

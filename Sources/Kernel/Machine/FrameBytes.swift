@@ -52,6 +52,29 @@ extension Frame {
     unsafe withAddress { to in unsafe other.withAddress { unsafe page_copy(to, $0) } }
   }
 
+  /// Copies bytes of another frame to `start` and on.
+  public func copy(_ range: Range<Int>, of other: Frame, to start: Int) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= pageSize && start >= 0 && start <= pageSize - range.count)
+    unsafe withAddress { to in
+      unsafe other.withAddress { from in unsafe (to + start).update(from: from + range.lowerBound, count: range.count) }
+    }
+  }
+
+  /// Stores bytes from `start` on.
+  public func put(_ bytes: borrowing Span<UInt8>, at start: Int) {
+    precondition(start >= 0 && bytes.count <= pageSize && start <= pageSize - bytes.count)
+    unsafe bytes.withUnsafeBufferPointer { from in
+      guard let base = from.baseAddress else { return }
+      unsafe withAddress { to in unsafe (to + start).update(from: base, count: from.count) }
+    }
+  }
+
+  /// A copy of some of its bytes behind those of an array.
+  public func append(_ range: Range<Int>, to bytes: inout [UInt8]) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= pageSize)
+    unsafe withAddress { from in unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: from + range.lowerBound, count: range.count)) }
+  }
+
   public func load32(_ offset: Int) -> UInt32 {
     precondition(offset >= 0 && offset <= pageSize - 4)
     return unsafe withAddress { unsafe UnsafeRawPointer($0).loadUnaligned(fromByteOffset: offset, as: UInt32.self) }

@@ -356,9 +356,7 @@ public final class AddressSpace {
         let entry = table.entry(at.pageDown)
         let stop = min(end, at.pageDown &+ 4096)
         if entry & PageBits.present != 0 {
-          PageTable.frame(of: entry).withBytes { page in
-            for offset in Int(at & 0xFFF)..<(Int(at & 0xFFF) + Int(stop - at)) { result.append(page[offset]) }
-          }
+          PageTable.frame(of: entry).append(Int(at & 0xFFF)..<(Int(at & 0xFFF) + Int(stop - at)), to: &result)
         }
         at = stop
       }

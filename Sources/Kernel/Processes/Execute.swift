@@ -304,9 +304,7 @@ private struct StackWriter {
       guard let frame = page(address) else { break }
       let start = Int(address & 0xFFF)
       let count = min(pageSize - start, bytes.count - done)
-      frame.withMutableBytes { span in
-        for offset in 0..<count { span[start + offset] = bytes[done + offset] }
-      }
+      frame.put(bytes.span.extracting(done..<(done + count)), at: start)
       done += count
     }
     return position

@@ -20,9 +20,7 @@ extension AddressSpace {
       let frame = try presentFrame(area, address.pageDown, write: false)
       var bytes: [UInt8] = []
       bytes.reserveCapacity(length)
-      frame.withBytes { page in
-        for index in offset..<(offset + length) { bytes.append(page[index]) }
-      }
+      frame.append(offset..<(offset + length), to: &bytes)
       return bytes
     }
   }
@@ -42,9 +40,7 @@ extension AddressSpace {
       } else {
         frame = try privateFrame(&state, area, address.pageDown)
       }
-      frame.withMutableBytes { page in
-        for index in 0..<length { page[offset + index] = bytes[bytes.startIndex + index] }
-      }
+      frame.put(bytes.span.extracting(first: length), at: offset)
       return length
     }
   }

@@ -146,9 +146,7 @@ extension Inode {
     let page = try page(index, wanted: 8)
     defer { Frames.release(page) }
     let start = Int(position & 0xFFF)
-    page.withBytes { bytes in
-      frame.withMutableBytes { out in for offset in 0..<range.count { out[range.lowerBound + offset] = bytes[start + offset] } }
-    }
+    frame.copy(start..<(start + range.count), of: page, to: range.lowerBound)
   }
 
   /// The other way. The file does not grow.
@@ -161,9 +159,7 @@ extension Inode {
       defer { Frames.release(page) }
       let start = Int(position & 0xFFF)
       try fileSystem.reserve(self, index, start..<(start + range.count))
-      frame.withBytes { bytes in
-        page.withMutableBytes { out in for offset in 0..<range.count { out[start + offset] = bytes[range.lowerBound + offset] } }
-      }
+      page.copy(range, of: frame, to: start)
       markDirty(index)
     }
   }

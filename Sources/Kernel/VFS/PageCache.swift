@@ -200,9 +200,7 @@ extension Inode {
       let frame = try page(index, wanted: UInt32(clamping: (end - position + 4095) >> 12))
       let start = Int(position & 0xFFF)
       let stop = Int(min(4096, UInt64(start) + end - position))
-      frame.withBytes { bytes in
-        for offset in start..<stop { result.append(bytes[offset]) }
-      }
+      frame.append(start..<stop, to: &result)
       Frames.release(frame)
       position += UInt64(stop - start)
     }
@@ -221,9 +219,7 @@ extension Inode {
         let frame = try page(index)
         defer { Frames.release(frame) }
         try fileSystem.reserve(self, index, start..<(start + count))
-        frame.withMutableBytes { span in
-          for offset in 0..<count { span[start + offset] = bytes[done + offset] }
-        }
+        frame.put(bytes.span.extracting(done..<(done + count)), at: start)
         markDirty(index)
         done += count
         let end = position + UInt64(count)

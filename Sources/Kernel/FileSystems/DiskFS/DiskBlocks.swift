@@ -21,12 +21,10 @@ final class DiskBlocks: DiskStore {
       let batch = RequestBatch(device, .read)
       batch.add(Self.sector(block), frame, 0..<DiskFormat.blockSize)
       try batch.finish()
-      return frame.withBytes { bytes in
-        var copy: [UInt8] = []
-        copy.reserveCapacity(DiskFormat.blockSize)
-        for index in 0..<DiskFormat.blockSize { copy.append(bytes[index]) }
-        return copy
-      }
+      var copy: [UInt8] = []
+      copy.reserveCapacity(DiskFormat.blockSize)
+      frame.append(0..<DiskFormat.blockSize, to: &copy)
+      return copy
     } catch { throw .io }
   }
 
@@ -44,7 +42,7 @@ final class DiskBlocks: DiskStore {
       let batch = RequestBatch(device, .write)
       for frame in frames {
         let (block, bytes) = sorted[next]
-        frame.withMutableBytes { span in for index in 0..<DiskFormat.blockSize { span[index] = bytes[index] } }
+        frame.put(bytes.span.extracting(first: DiskFormat.blockSize), at: 0)
         batch.add(sector(block), frame, 0..<DiskFormat.blockSize)
         next += 1
       }
