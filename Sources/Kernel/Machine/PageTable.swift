@@ -94,7 +94,7 @@ import Sync
     var bits = frame.address | PageBits.present | PageBits.user | PageBits.accessed
     if writable { bits |= PageBits.writable | PageBits.dirty }
     if copyOnWrite { bits |= PageBits.copyOnWrite }
-    if !executable { unsafe bits |= PageBits.noExecute }
+    if executable { Frames.markCode(frame) } else { unsafe bits |= PageBits.noExecute }
     unsafe table[slot] = bits
     if old & 1 != 0 {
       flush(va, pages: 1)
@@ -148,7 +148,7 @@ import Sync
   public func protect(_ range: Range<UInt32>, writable: Bool, executable: Bool) {
     forEach(range) { va, entry in
       var bits = unsafe entry & ~(PageBits.writable | PageBits.noExecute)
-      if !executable { unsafe bits |= PageBits.noExecute }
+      if executable { Frames.markCode(Self.frame(of: entry)) } else { unsafe bits |= PageBits.noExecute }
       // Writability comes back through a fault, which knows who shares the page.
       if writable, entry & PageBits.writable != 0 { bits |= PageBits.writable }
       return bits

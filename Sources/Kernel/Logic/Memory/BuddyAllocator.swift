@@ -18,7 +18,7 @@ public struct FrameEntry: Sendable {
   public var previous: UInt32 = 0
   public var kind: UInt8 = 0
   public var order: UInt8 = 0
-  /// Slab pages: objects in use.
+  /// Slab pages: objects in use. Program pages: 1 where it may be code.
   public var inUse: UInt16 = 0
   public init() {}
 }
