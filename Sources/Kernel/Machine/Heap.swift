@@ -5,11 +5,14 @@ import Sync
 
 /// The kernel heap: slabs of one size a page, over the frame allocator; larger blocks are whole frames, in a row or mapped so.
 ///
+/// Each CPU keeps some free objects of every size, which it takes and gives without a lock, and goes to the slabs for several
+/// at a time.
+///
 /// It serves Swift's allocator (`posix_memalign`, `free`) on every CPU. Objects are found back through
 /// their frame's entry, so there are no headers.
 public enum Heap {
   /// Whether nobody is inside the allocators: a debugger that stopped the machine asks before it uses them.
-  public static var isFree: Bool { lock.isFree && Frames.isFree }
+  public static var isFree: Bool { lock.isFree && Frames.isFree && (unsafe percpu_self()!.pointee.heap_busy) == 0 }
 
   /// Frames that hold small objects, the bytes of objects in them, and frames of large ones. Looks at the whole frame table.
   public static var usage: (frames: Int, bytes: Int, blockFrames: Int) {
@@ -31,9 +34,12 @@ public enum Heap {
   nonisolated(unsafe) private static var bins: InlineArray<9, UInt32> = .init(repeating: 0)
   private static let lock = RawSpinLock()
 
-  private static func classIndex(_ size: UInt32) -> Int {
+  @inline(__always) private static func classIndex(_ size: UInt32) -> Int {
     size <= 16 ? 0 : 28 - (size - 1).leadingZeroBitCount
   }
+
+  /// How many free objects of a size a CPU keeps: 32 up to 128 bytes, and not more than a page of the greater ones.
+  @inline(__always) private static func cacheLimit(_ index: Int) -> UInt32 { index <= 3 ? 32 : 256 >> UInt32(index) }
 
   /// Before the frame allocator runs (the boot loader's tables are being read), blocks come from here and stay.
   nonisolated(unsafe) private static var bootUsed: UInt32 = 0
@@ -67,14 +73,52 @@ public enum Heap {
       return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
     }
     let index = classIndex(needed)
-    // SAFETY: bins and slab pages are only touched under `lock` with interrupts off.
+    let object = unsafe exclusively { unsafe heap_cache_pop(UInt32(index)) ?? refill(index) }
+    #if CHECKED
+      if let object = unsafe object { unsafe checkFree(object, index) }
+    #endif
+    return unsafe object
+  }
+
+  // SAFETY: with interrupts off the CPU's own lists are nobody else's; who stops the machine in between sees it by `heap_busy`.
+  @inline(__always) private static func exclusively<Result>(_ body: () -> Result) -> Result {
     let flags = unsafe interrupts_save()
-    lock.acquire()
+    unsafe percpu_self()!.pointee.heap_busy = 1
     defer {
-      lock.release()
+      unsafe percpu_self()!.pointee.heap_busy = 0
       unsafe interrupts_restore(flags)
     }
-    return unsafe takeObject(index)
+    return body()
+  }
+
+  /// An object from the slabs, and some for this CPU's list.
+  // SAFETY: bins and slab pages are only touched under `lock` with interrupts off.
+  @inline(never) private static func refill(_ index: Int) -> UnsafeMutableRawPointer? {
+    lock.acquire()
+    defer { lock.release() }
+    for _ in 0..<cacheLimit(index) / 2 {
+      guard let object = unsafe takeObject(index) else { break }
+      _ = unsafe heap_cache_push(UInt32(index), object)
+    }
+    return unsafe heap_cache_pop(UInt32(index))
+  }
+
+  /// Half of this CPU's objects of a size go back to the slabs.
+  // SAFETY: as in `refill`.
+  @inline(never) private static func drain(_ index: Int) {
+    // Pages that are empty then go outside the lock.
+    var empty: InlineArray<16, UInt32> = .init(repeating: 0)
+    var emptyCount = 0
+    lock.acquire()
+    for _ in 0..<cacheLimit(index) / 2 {
+      guard let object = unsafe heap_cache_pop(UInt32(index)) else { break }
+      if let number = unsafe giveObject(object, index) {
+        empty[emptyCount] = number
+        emptyCount += 1
+      }
+    }
+    lock.release()
+    for place in 0..<emptyCount { Frames.release(Frame(empty[place])) }
   }
 
   /// The free list of a slab page is threaded through its free objects; `references` of the frame's entry
@@ -90,9 +134,6 @@ public enum Heap {
     let offset = unsafe Int(entry.pointee.references) - 1
     let object = unsafe page + offset
     unsafe entry.pointee.references = object.load(as: UInt32.self)
-    #if CHECKED
-      unsafe checkFree(object, index)
-    #endif
     unsafe entry.pointee.inUse += 1
     if unsafe entry.pointee.references == 0 { unsafe unlink(entry, index) }
     return unsafe object
@@ -161,41 +202,46 @@ public enum Heap {
 
   static func free(_ pointer: UnsafeMutableRawPointer) {
     let address = UInt32(truncatingIfNeeded: UInt(bitPattern: pointer))
+    let number = (address &- directMapBase) >> 12
+    guard number < (unsafe Frames.tableCount), unsafe Frames.table[Int(number)].kind == FrameKind.slab.rawValue else {
+      return freeBlock(address)
+    }
+    // The page stays a slab of this size: an object of it is in use.
+    let index = unsafe Int(Frames.table[Int(number)].order)
+    #if CHECKED
+      if unsafe freeWords(pointer, index) { Panic.stop("heap: the object at \(hex(address)) is freed twice") }
+      unsafe markFree(pointer, index)
+    #endif
+    exclusively { if unsafe heap_cache_push(UInt32(index), pointer) > cacheLimit(index) { drain(index) } }
+  }
+
+  @inline(never) private static func freeBlock(_ address: UInt32) {
     let arena = unsafe symbolAddress(&boot_arena)
     if address >= arena, address < arena + 16384 { return }
     if ScatteredBlocks.addresses.contains(address) { return ScatteredBlocks.free(address) }
     let number = (address &- directMapBase) >> 12
     precondition(number < (unsafe Frames.tableCount), "free of a foreign pointer")
+    Frames.release(Frame(number))
+  }
+
+  /// Puts an object back into its page; the page's number if that is empty then, and is no slab any more.
+  private static func giveObject(_ object: UnsafeMutableRawPointer, _ index: Int) -> UInt32? {
+    // SAFETY: the caller holds `lock`.
+    let address = UInt32(truncatingIfNeeded: UInt(bitPattern: object))
+    let number = (address &- directMapBase) >> 12
     let entry = unsafe Frames.table + Int(number)
-    guard unsafe entry.pointee.kind == FrameKind.slab.rawValue else {
-      Frames.release(Frame(number))
-      return
-    }
-    // SAFETY: as in allocate.
-    let flags = unsafe interrupts_save()
-    lock.acquire()
-    let index = unsafe Int(entry.pointee.order)
     let first = unsafe entry.pointee.references
-    #if CHECKED
-      if unsafe freeWords(pointer, index) { Panic.stop("heap: the object at \(hex(address)) is freed twice") }
-      unsafe markFree(pointer, index)
-    #endif
-    unsafe pointer.storeBytes(of: first, as: UInt32.self)
+    unsafe object.storeBytes(of: first, as: UInt32.self)
     unsafe entry.pointee.references = (address & 0xFFF) + 1
     unsafe entry.pointee.inUse -= 1
     if first == 0 { unsafe link(entry, number, index) }
     // An empty page goes back, unless it is its bin's only one: that would thrash.
-    var empty = false
-    if unsafe entry.pointee.inUse == 0, unsafe entry.pointee.next != 0 || entry.pointee.previous != 0 {
-      unsafe unlink(entry, index)
-      unsafe entry.pointee.references = 1
-      unsafe entry.pointee.kind = FrameKind.used.rawValue
-      unsafe entry.pointee.order = 0
-      empty = true
-    }
-    lock.release()
-    unsafe interrupts_restore(flags)
-    if empty { Frames.release(Frame(number)) }
+    guard unsafe entry.pointee.inUse == 0, unsafe entry.pointee.next != 0 || entry.pointee.previous != 0 else { return nil }
+    unsafe unlink(entry, index)
+    unsafe entry.pointee.references = 1
+    unsafe entry.pointee.kind = FrameKind.used.rawValue
+    unsafe entry.pointee.order = 0
+    return number
   }
 }
 

@@ -104,14 +104,15 @@ public enum UserMemory {
     guard address < userEnd else { throw .badAddress }
     let room = min(limit, Int(clamping: userEnd - address))
     var length: Int32 = -1
-    var bytes = unsafe [UInt8](unsafeUninitializedCapacity: 128) { buffer, count in
+    // Nearly every path fits what a block of 256 bytes has room for.
+    let usual = min(room, 240)
+    var bytes = unsafe [UInt8](unsafeUninitializedCapacity: 240) { buffer, count in
       length = unsafe user_string(
-        UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self), charPointer(address),
-        UInt32(min(room, 128)))
+        UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self), charPointer(address), UInt32(usual))
       count = max(0, Int(length))
     }
     if length < 0 { throw .badAddress }
-    if length < min(room, 128) { return bytes }
+    if length < usual { return bytes }
     bytes = unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, count in
       length = unsafe user_string(
         UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self), charPointer(address),

@@ -375,3 +375,38 @@ CASE(bound) {
   OK(umount("other"));
   FAILS(open("other/file", O_RDONLY), ENOENT);
 }
+
+// Paths of every length around those that the kernel copies in another way, at every alignment, up to the last byte that can be read.
+CASE(paths_of_every_length) {
+  char *page = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(page != MAP_FAILED);
+  OK(mprotect(page + 8192, 4096, PROT_NONE));
+  char *end = page + 8192;
+  struct stat status;
+  OK(mkdir("d", 0755));
+  for (int length = 1; length < 300; length++)
+    for (int gap = 0; gap < 4; gap++) {
+      char *path = end - gap - length - 1;
+      memset(path, '/', length);
+      memset(path + length, 0, gap + 1);
+      path[0] = length % 2 ? '.' : 'd';
+      OK(stat(path, &status));
+      CHECK(S_ISDIR(status.st_mode));
+      path[length - 1] = 'x';
+      FAILS(stat(path, &status), ENOENT);
+    }
+  // Without an end.
+  for (int length = 1; length < 300; length++) {
+    memset(end - length, '/', length);
+    FAILS(stat(end - length, &status), EFAULT);
+  }
+  char *path = end - 4200;
+  memset(path, '/', 4200);
+  for (int gap = 0; gap < 4; gap++) {
+    path[gap + 4095] = 0;
+    OK(stat(path + gap, &status));
+    path[gap + 4095] = '/';
+    FAILS(stat(path + gap, &status), ENAMETOOLONG);
+  }
+  OK(munmap(page, 3 * 4096));
+}

@@ -138,7 +138,7 @@ boot_pdpt: .skip 4096
 boot_stack: .skip 16384
 boot_stack_top:
 .align 64
-machine_cpus: .skip 16 * 704
+machine_cpus: .skip 16 * 768
 .globl log_ring, machine_smap, boot_arena, inspect_buffer
 inspect_buffer: .skip 32768
 boot_arena: .skip 16384

@@ -44,7 +44,6 @@ user_string:
     SAVE_USER
     movl 16(%esp), %edi
     movl 20(%esp), %esi
-    movl 24(%esp), %edx
     movl $2, %ebx
     OPEN_USER
     jmp user_string_body
@@ -94,17 +93,40 @@ user_zero_body:
     decl %edx
     jnz 3b
 4:  jmp user_done_remaining
+// Bytes until the source is aligned, then words, which lie in one page: what is behind the string's page is not looked at.
 user_string_body:
     xorl %ecx, %ecx
-1:  cmpl %edx, %ecx
-    jae 2f
-    movb (%esi,%ecx), %al
+1:  cmpl 24(%esp), %ecx
+    jae 5f
+    leal (%esi,%ecx), %eax
+    testb $3, %al
+    jz 3f
+2:  movb (%esi,%ecx), %al
     movb %al, (%edi,%ecx)
     testb %al, %al
-    jz 2f
+    jz 5f
     incl %ecx
     jmp 1b
-2:  movl %ecx, %eax
+3:  movl 24(%esp), %eax
+    subl %ecx, %eax
+    cmpl $4, %eax
+    jae 6f
+    testl %eax, %eax
+    jz 5f
+    jmp 2b
+6:  movl (%esi,%ecx), %eax
+    movl %eax, (%edi,%ecx)
+    leal -0x01010101(%eax), %edx
+    notl %eax
+    andl %eax, %edx
+    andl $0x80808080, %edx      // its lowest bit is in the first zero byte
+    jnz 4f
+    addl $4, %ecx
+    jmp 3b
+4:  bsfl %edx, %edx
+    shrl $3, %edx
+    addl %edx, %ecx
+5:  movl %ecx, %eax
     jmp user_done
 user_exchange_body:
     lock cmpxchgl %ecx, (%edi)

@@ -64,7 +64,11 @@ struct percpu {
     uint32_t identity_cost;   // what the measured ones took lately, in ticks
     // Frames that the running thread looks at beyond the direct map (FrameWindows.swift).
     uint32_t window_depth, windows[12];
-    uint32_t pad[12]; // whole cache lines: CPUs write only their own
+    // Free objects of the heap's smaller sizes, each list through their first words, and how many (Heap.swift).
+    void *heap_lists[9];
+    uint8_t heap_counts[9];
+    uint32_t heap_busy; // this CPU is inside the heap
+    uint32_t pad[15]; // whole cache lines: CPUs write only their own
 };
 
 // What user mode reads of the time (vdso.S). `sequence` is odd while the kernel writes.
@@ -222,6 +226,22 @@ INLINE UNSAFE void user_time_start(void) {
 INLINE uint32_t percpu_inside_call(void) { uint32_t v; PERCPU_READ(36, v); return v; }
 INLINE UNSAFE void percpu_set_inside_call(uint32_t v) { ASM("movl %0, %%fs:36" ::"r"(v) : "memory"); }
 INLINE UNSAFE struct percpu *percpu_self(void) { struct percpu *v; PERCPU_READ(0, v); return v; }
+// This CPU's free objects of one size; interrupts are off. Null when there is none.
+INLINE UNSAFE void *heap_cache_pop(uint32_t bin) {
+    struct percpu *cpu = percpu_self();
+    void *object = cpu->heap_lists[bin];
+    if (!object) return object;
+    cpu->heap_lists[bin] = *(void **)object;
+    cpu->heap_counts[bin]--;
+    return object;
+}
+// Answers how many there are then.
+INLINE UNSAFE uint32_t heap_cache_push(uint32_t bin, void *object) {
+    struct percpu *cpu = percpu_self();
+    *(void **)object = cpu->heap_lists[bin];
+    cpu->heap_lists[bin] = object;
+    return ++cpu->heap_counts[bin];
+}
 // An identity call that turns out to do more (a signal, a switch) is inside the kernel from here on.
 INLINE UNSAFE void user_time_settle(void) {
     if (percpu_inside_call() == 2) user_time_stop();
