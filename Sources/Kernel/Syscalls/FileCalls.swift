@@ -463,7 +463,9 @@ extension Call {
   ) {
     let type = UInt32(UInt8(truncatingIfNeeded: entry.type >> 12))
     let name = entry.name.span
-    var (index, shift): (Int, UInt32)
+    // The name begins in the last word of what is before it.
+    var index: Int
+    let shift: UInt32
     if wide {
       (out[start], out[start + 1]) = entry.inode.halves
       (out[start + 2], out[start + 3]) = entry.next.halves
@@ -476,15 +478,21 @@ extension Call {
       (index, shift) = (start + 2, 16)
     }
     var word = out[index]
-    for at in name.indices {
-      word |= UInt32(name[at]) << shift
-      shift += 8
-      if shift == 32 {
-        out[index] = word
-        (index, shift, word) = (index + 1, 0, 0)
-      }
+    var at = 0
+    while let four = name.u32(at) {
+      out[index] = word | four << shift
+      (index, word) = (index + 1, four >> (32 - shift))
+      at += 4
     }
-    out[index] = word
+    var last: UInt32 = 0
+    var place: UInt32 = 0
+    while at < name.count {
+      last |= UInt32(name[at]) << place
+      (at, place) = (at + 1, place + 8)
+    }
+    out[index] = word | last << shift
+    // Where the rest does not fit the word, it goes on in the next, which the NUL has made room for.
+    if place + shift > 32 { out[index + 1] = last >> (32 - shift) }
     if !wide { out[start + length - 1] |= type << 24 }
   }
 
