@@ -3,7 +3,7 @@
 public struct NameTable<Value> {
   private struct Entry {
     var name: [UInt8]
-    var hash: UInt32
+    var hash: NameHash
     var position: UInt64
     /// Nil where a name was removed.
     var value: Value?
@@ -21,17 +21,8 @@ public struct NameTable<Value> {
 
   public var isEmpty: Bool { count == 0 }
 
-  /// FNV-1a.
-  public static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 {
-    var hash: UInt32 = 2_166_136_261
-    for index in range { hash = (hash ^ UInt32(bytes[index])) &* 16_777_619 }
-    return hash
-  }
-
-  private func bucket(_ hash: UInt32) -> Int { Int(truncatingIfNeeded: hash) & (buckets.count - 1) }
-
-  private func index(of name: [UInt8], _ hash: UInt32) -> Int? {
-    var index = buckets[bucket(hash)]
+  private func index(of name: [UInt8], _ hash: NameHash) -> Int? {
+    var index = buckets[hash.bucket(of: buckets.count)]
     while index >= 0 {
       let place = Int(index)
       if entries[place].hash == hash, entries[place].name == name { return place }
@@ -40,12 +31,12 @@ public struct NameTable<Value> {
     return nil
   }
 
-  public subscript(_ name: [UInt8]) -> Value? { index(of: name, Self.hash(name.span, name.indices)).flatMap { entries[$0].value } }
+  public subscript(_ name: [UInt8]) -> Value? { index(of: name, NameHash.of(name.span)).flatMap { entries[$0].value } }
 
   /// Adds a name that is not there, behind all others.
   public mutating func append(_ name: [UInt8], _ value: Value) {
     if entries.count >= buckets.count * 2 { rebuild() }
-    let hash = Self.hash(name.span, name.indices)
+    let hash = NameHash.of(name.span)
     link(Entry(name: name, hash: hash, position: nextPosition, value: value))
     nextPosition += 1
     count += 1
@@ -53,7 +44,7 @@ public struct NameTable<Value> {
 
   /// Lets a name that is there stand for something else; what it stood for.
   public mutating func replace(_ name: [UInt8], with value: Value) -> Value? {
-    guard let index = index(of: name, Self.hash(name.span, name.indices)) else { return nil }
+    guard let index = index(of: name, NameHash.of(name.span)) else { return nil }
     let old = entries[index].value
     entries[index].value = value
     return old
@@ -61,7 +52,7 @@ public struct NameTable<Value> {
 
   private mutating func link(_ entry: Entry) {
     var entry = entry
-    let bucket = bucket(entry.hash)
+    let bucket = entry.hash.bucket(of: buckets.count)
     entry.nextInBucket = buckets[bucket]
     buckets[bucket] = Int32(truncatingIfNeeded: entries.count)
     entries.append(entry)
@@ -69,9 +60,9 @@ public struct NameTable<Value> {
 
   /// Removes a name; what it stood for.
   public mutating func remove(_ name: [UInt8]) -> Value? {
-    let hash = Self.hash(name.span, name.indices)
+    let hash = NameHash.of(name.span)
     guard let index = index(of: name, hash), let value = entries[index].value else { return nil }
-    let bucket = bucket(hash)
+    let bucket = hash.bucket(of: buckets.count)
     let next = entries[index].nextInBucket
     if buckets[bucket] == index {
       buckets[bucket] = next

@@ -218,7 +218,7 @@ public struct Execution {
     PriorityFutex.release(ownedBy: task, executing: true)
     killOtherThreads()
     let (who, _) = newCredentials(inode)
-    process.credentials.withLock { $0 = who }
+    process.changeCredentials { $0 = who }
     let old = process.replaceSpace(space)
     Scheduler.activate(pageTable: space.table.physicalAddress)
     _ = old

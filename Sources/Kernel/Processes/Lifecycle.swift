@@ -30,9 +30,9 @@ extension Process {
   /// The first process: no parent, the given root.
   @export(interface) public static func makeFirst(root: Path) throws(Errno) -> Task {
     let id = ProcessTable.shared.allocateID()
-    let context = FileContext(root: root, directory: root)
+    let context = FileContext(paths: PathContext(root: root, directory: root, credentials: Credentials()))
     let process = Process(
-      id: id, space: try AddressSpace.make(), files: context, credentials: Credentials(), tree: TreeSlot(group: id, session: id))
+      id: id, space: try AddressSpace.make(), files: context, tree: TreeSlot(group: id, session: id))
     process.alarm.process = id
     let task = Task(process, id: id, try ThreadMemory.allocate(user: true))
     process.signals.withLock { $0.threads.append(task) }
@@ -46,9 +46,9 @@ extension Process {
     try PageCache.admit()
     let childSpace = shareMemory ? space : try space.fork()
     let id = ProcessTable.shared.allocateID()
-    let context = files.withLock { FileContext(root: $0.root, directory: $0.directory, umask: $0.umask) }
+    let context = files.withLock { FileContext(paths: $0.paths, umask: $0.umask) }
     let (group, session) = ProcessTable.shared.withTree { (tree.group, tree.session) }
-    let child = Process(id: id, space: childSpace, files: context, credentials: who, tree: TreeSlot(group: group, session: session))
+    let child = Process(id: id, space: childSpace, files: context, tree: TreeSlot(group: group, session: session))
     do throws(Errno) { try child.countThread(for: self) } catch {
       child.leaveFiles()
       throw error
@@ -199,9 +199,9 @@ extension Process {
 
   /// Ends its use of root, working directory and program.
   private func leaveFiles() {
-    let (root, directory) = files.withLock { ($0.root, $0.directory) }
-    root.unpin()
-    directory.unpin()
+    let paths = pathContext
+    paths.root.unpin()
+    paths.directory.unpin()
     let program = executable.withLock { slot in
       let old = slot.path
       slot.path = nil

@@ -60,8 +60,8 @@ public final class Process {
     var endedUse = ResourceUse()
   }
   public struct FileContext: ~Copyable {
-    public var root: Path
-    public var directory: Path
+    /// With the credentials of all that the process does.
+    public var paths: PathContext
     public var umask: UInt32 = 0o22
   }
 
@@ -74,7 +74,6 @@ public final class Process {
   public let signals: InterruptSpinLock<Signals, SignalRank>
   public let descriptors = SpinLock<DescriptorTable, ProcessRank>(DescriptorTable())
   public let files: SpinLock<FileContext, ProcessRank>
-  public let credentials: SpinLock<Credentials, ProcessRank>
   private let spaceSlot: SpinLock<AddressSpace?, ProcessRank>
   public let terminal = SpinLock<ControllingTerminal?, ProcessRank>(nil)
   /// The program's file, for /proc/pid/exe; and its name, for ps.
@@ -123,15 +122,14 @@ public final class Process {
   /// POSIX timers by id.
   public let timers = SpinLock<[PosixTimer?], ProcessRank>([])
 
-  init(id: Int32, space: AddressSpace?, files context: consuming FileContext, credentials who: Credentials, tree slot: TreeSlot) {
+  init(id: Int32, space: AddressSpace?, files context: consuming FileContext, tree slot: TreeSlot) {
     self.id = id
     tree = slot
     signals = InterruptSpinLock(Signals())
-    context.root.pin()
-    context.directory.pin()
+    context.paths.root.pin()
+    context.paths.directory.pin()
+    account = SpinLock(ThreadCounts.user(context.paths.credentials.uid))
     files = SpinLock(context)
-    credentials = SpinLock(who)
-    account = SpinLock(ThreadCounts.user(who.uid))
     spaceSlot = SpinLock(space)
     startTime = Clock.monotonic
     alarm = AlarmTimer()
@@ -155,7 +153,7 @@ public final class Process {
   public var name: [UInt8] { leader?.name.withLock { $0 } ?? executable.withLock { $0.name } }
   /// The thread with the process's number, while it lives; else another.
   public var leader: Task? { signals.withLock { state in state.threads.first { $0.id == id } ?? state.threads.first } }
-  public var who: Credentials { credentials.withLock { $0 } }
+  public var who: Credentials { pathContext.credentials }
 
   /// Who may look into it: the same user in all respects, or the superuser. SPEC: ptrace(2) "Ptrace access mode checking".
   public func mayBeInspected(by process: Process) -> Bool {
@@ -165,24 +163,60 @@ public final class Process {
       && [other.gid, other.egid, other.sgid].allSatisfy { $0 == me.gid }
   }
 
-  public var pathContext: PathContext {
-    let who = self.who
-    return files.withLock { PathContext(root: $0.root, directory: $0.directory, credentials: who) }
+  public var pathContext: PathContext { files.withLock { $0.paths } }
+
+  /// Changes what paths are resolved with, all at once, or not if that fails. `change` is called with a lock held.
+  public func changePaths<Failure: Error>(_ change: (PathContext) throws(Failure) -> PathContext) throws(Failure) {
+    // What has been goes outside the lock.
+    var old: PathContext?
+    try files.withLock { files throws(Failure) in
+      let new = try change(files.paths)
+      old = files.paths
+      files.paths = new
+    }
+    _ = old
+  }
+
+  public func changeCredentials<Result, Failure: Error>(
+    _ change: (inout Credentials) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    var result: Result?
+    try changePaths { paths throws(Failure) in
+      var who = paths.credentials
+      result = try change(&who)
+      return paths.with(credentials: who)
+    }
+    return result!
+  }
+
+  /// Works in another directory from now on, which is pinned for it.
+  public func changeDirectory(to path: Path) {
+    path.pin()
+    var old = path
+    changePaths { paths in
+      old = paths.directory
+      return paths.with(directory: path)
+    }
+    old.unpin()
+  }
+
+  public func changeRoot(to path: Path) {
+    path.pin()
+    var old = path
+    changePaths { paths in
+      old = paths.root
+      return paths.with(root: path)
+    }
+    old.unpin()
   }
 
   /// Who has the old root for a root or a working directory has the new one from now on.
   public func leaveRoot(_ old: Path, for new: Path) {
-    let count = files.withLock { files in
-      var count = 0
-      if files.root.isSame(as: old) {
-        files.root = new
-        count += 1
-      }
-      if files.directory.isSame(as: old) {
-        files.directory = new
-        count += 1
-      }
-      return count
+    var count = 0
+    changePaths { paths in
+      let (root, directory) = (paths.root.isSame(as: old), paths.directory.isSame(as: old))
+      count = (root ? 1 : 0) + (directory ? 1 : 0)
+      return count == 0 ? paths : paths.with(root: root ? new : nil, directory: directory ? new : nil)
     }
     for _ in 0..<count {
       new.pin()

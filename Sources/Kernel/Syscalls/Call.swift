@@ -48,9 +48,9 @@ public struct Call {
   }
 
   @inline(__always) func walk(at directory: UInt32, _ text: [UInt8], limits: UInt32 = 0) throws(Errno) -> PathWalk {
-    var context = process.pathContext
-    if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory { context.directory = try directoryPath(directory) }
-    return PathWalk(context, limits: limits)
+    var base: Path?
+    if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory { base = try directoryPath(directory) }
+    return PathWalk(process.pathContext, from: base, limits: limits)
   }
 
   func resolveParent(at directory: UInt32, _ address: UInt32) throws(Errno) -> ParentAndName {

@@ -46,7 +46,7 @@ extension Call {
       sets[index] = CapabilitySet(bits: UInt64(high) << 32 | UInt64(low)).intersection(.all)
     }
     let (effective, permitted, inheritable) = (sets[0], sets[1], sets[2])
-    try process.credentials.withLock { who throws(Errno) in
+    try process.changeCredentials { who throws(Errno) in
       let old = who.capabilities
       guard permitted.isSubset(of: old.permitted), effective.isSubset(of: permitted),
         inheritable.isSubset(of: old.inheritable.union(who.has(.setCapabilities) ? old.bounding : old.permitted))
@@ -61,7 +61,7 @@ extension Call {
   /// PR_CAP_AMBIENT (47).
   func capabilityControl() throws(Errno) -> UInt32 {
     typealias Bits = CapabilityState.SecureBits
-    return try process.credentials.withLock { who throws(Errno) in
+    return try process.changeCredentials { who throws(Errno) in
       let old = who.capabilities
       switch a {
       case 7: return old.has(Bits.keepCapabilities) ? 1 : 0

@@ -38,7 +38,7 @@ extension Call {
 
   /// setfsuid and setfsgid: the old id, whatever happens.
   func setfsuid(_ id: UInt32) -> UInt32 {
-    process.credentials.withLock { who in
+    process.changeCredentials { who in
       let old = who.fsuid
       if [who.uid, who.euid, who.suid, old].contains(id) || id != .max && who.has(.setUser) { who.setFileUser(id) }
       return old
@@ -46,7 +46,7 @@ extension Call {
   }
 
   func setfsgid(_ id: UInt32) -> UInt32 {
-    process.credentials.withLock { who in
+    process.changeCredentials { who in
       let old = who.fsgid
       if [who.gid, who.egid, who.sgid, old].contains(id) || id != .max && who.has(.setGroup) { who.fsgid = id }
       return old
@@ -61,7 +61,7 @@ extension Call {
     let span = bytes.span
     var groups: [UInt32] = []
     for index in 0..<Int(a) { groups.append(UInt32(span.u16(index * 2) ?? 0)) }
-    process.credentials.withLock { $0.groups = groups }
+    process.changeCredentials { $0.groups = groups }
     return 0
   }
 

@@ -56,7 +56,7 @@ extension Call {
     try require(.administrate)
     var target = try resolve(at: Self.cwd, text: try path(a), follow: flags & Unmounting.noFollow == 0)
     // What was mounted there last, also where somebody is in the directory below it.
-    while let above = Mounts.covering(target) { target = Path(mount: above, dentry: above.root) }
+    while let above = Mounts.covering(target.mount, target.dentry) { target = Path(mount: above, dentry: above.root) }
     guard target.dentry === target.mount.root else { throw .invalidArgument }
     if flags & Unmounting.expire != 0, !target.mount.expire() { throw .wouldBlock }
     try Mounts.remove(target.mount, lazy: flags & Unmounting.detach != 0)

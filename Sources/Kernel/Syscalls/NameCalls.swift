@@ -102,13 +102,7 @@ extension Call {
     let inode = try path.inode()
     guard inode.isDirectory else { throw .notDirectory }
     try inode.check(1, process.who)
-    path.pin()
-    let old = process.files.withLock { files in
-      let old = files.directory
-      files.directory = path
-      return old
-    }
-    old.unpin()
+    process.changeDirectory(to: path)
     return 0
   }
 
@@ -116,13 +110,7 @@ extension Call {
     let path = try resolve(at: Self.cwd, a)
     guard try path.inode().isDirectory else { throw .notDirectory }
     try require(.changeRoot)
-    path.pin()
-    let old = process.files.withLock { files in
-      let old = files.root
-      files.root = path
-      return old
-    }
-    old.unpin()
+    process.changeRoot(to: path)
     return 0
   }
 

@@ -243,7 +243,7 @@ extension Call {
   // MARK: Credentials
 
   func setuid() throws(Errno) -> UInt32 {
-    try process.credentials.withLock { who throws(Errno) in
+    try process.changeCredentials { who throws(Errno) in
       let old = who
       if who.has(.setUser) {
         (who.uid, who.euid, who.suid) = (a, a, a)
@@ -259,7 +259,7 @@ extension Call {
   }
 
   func setgid() throws(Errno) -> UInt32 {
-    try process.credentials.withLock { who throws(Errno) in
+    try process.changeCredentials { who throws(Errno) in
       if who.has(.setGroup) {
         (who.gid, who.egid, who.sgid) = (a, a, a)
       } else if a == who.gid || a == who.sgid {
@@ -274,7 +274,7 @@ extension Call {
 
   /// setresuid: .max leaves an id as it is.
   func setresuid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
-    try process.credentials.withLock { who throws(Errno) in
+    try process.changeCredentials { who throws(Errno) in
       let old = who
       if !who.has(.setUser) {
         for id in [real, effective, saved] where id != .max && id != who.uid && id != who.euid && id != who.suid {
@@ -291,7 +291,7 @@ extension Call {
   }
 
   func setresgid(_ real: UInt32, _ effective: UInt32, _ saved: UInt32) throws(Errno) -> UInt32 {
-    try process.credentials.withLock { who throws(Errno) in
+    try process.changeCredentials { who throws(Errno) in
       if !who.has(.setGroup) {
         for id in [real, effective, saved] where id != .max && id != who.gid && id != who.egid && id != who.sgid {
           throw .notPermitted
@@ -336,7 +336,7 @@ extension Call {
     guard a <= 65536 else { throw .invalidArgument }
     var groups: [UInt32] = []
     for index in 0..<a { groups.append(try UserMemory.read32(b &+ index * 4)) }
-    process.credentials.withLock { $0.groups = groups }
+    process.changeCredentials { $0.groups = groups }
     return 0
   }
 

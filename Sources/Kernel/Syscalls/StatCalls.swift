@@ -141,9 +141,6 @@ extension Call {
     return 0
   }
 
-  /// No file system here stores extended attributes, and says so as Linux's do that have none; a file has the empty list
-  /// of them. SPEC: getxattr(2), listxattr(2).
-
   func statfs(wide: Bool) throws(Errno) -> UInt32 {
     if wide, b != 84 { throw .invalidArgument }
     let inode = try resolve(at: UInt32(bitPattern: Self.atCurrentDirectory), a).inode()

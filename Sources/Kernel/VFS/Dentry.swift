@@ -8,7 +8,6 @@ import Threads
 public final class Dentry {
   /// Under the lock: this dentry's own links, and the names in it.
   struct Links: ~Copyable {
-    var inode: Inode?
     var parent: Dentry?
     var buckets: [Dentry?] = []
     var childCount = 0
@@ -17,22 +16,27 @@ public final class Dentry {
   /// from below.
   private var ownName: [UInt8]
   public var name: [UInt8] { links.withLock { _ in ownName } }
-  private var hash: UInt32
+  private var hash: NameHash
   private var nextInBucket: Dentry?
   let links: SpinLock<Links, DentryRank>
+  /// Given to a name that there was not yet; it stays, so nobody needs a lock to read it.
+  private let content: SetOnce<Inode>
+  /// The name is gone from its directory, and this is no more a use of the inode.
+  private let isRemoved = Atomic<Bool>(false)
   /// Whether some mount covers this directory.
   let isMountPoint = Atomic<Bool>(false)
 
   public init(name: [UInt8], parent: Dentry?, inode: Inode?) {
     ownName = name
-    hash = Self.hash(name.span, 0..<name.count)
-    links = SpinLock(Links(inode: inode, parent: parent))
+    hash = NameHash.of(name.span)
+    links = SpinLock(Links(parent: parent))
+    content = SetOnce(inode)
     inode?.addUser()
   }
 
   /// Ancestors that only this dentry kept alive go one by one: a path of a thousand directories must not recurse.
   deinit {
-    links.withLock { $0.inode }?.removeUser()
+    inode?.removeUser()
     var ancestor = takeParent()
     while ancestor != nil, isKnownUniquelyReferenced(&ancestor) {
       let above = ancestor?.takeParent()
@@ -48,36 +52,32 @@ public final class Dentry {
     }
   }
 
-  public var inode: Inode? { links.withLock { $0.inode } }
+  public var inode: Inode? { isRemoved.load(ordering: .acquiring) ? nil : content.value }
+  /// The inode. Throws `noSuchFileOrDirectory`.
+  func existing() throws(Errno) -> Inode {
+    guard let inode else { throw .noSuchFileOrDirectory }
+    return inode
+  }
   /// The inode as its user: another thread that takes the last name away does not delete the file before `removeUser`.
   func useInode() -> Inode? {
-    links.withLock { links in
-      links.inode?.addUser()
-      return links.inode
+    links.withLock { _ in
+      let inode = inode
+      inode?.addUser()
+      return inode
     }
   }
   public var parent: Dentry? { links.withLock { $0.parent } }
 
-  public static func hash(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> UInt32 { NameTable<Inode>.hash(bytes, range) }
-
-  private func matches(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Bool {
-    guard ownName.count == range.count else { return false }
-    var offset = range.lowerBound
-    for index in ownName.indices {
-      if ownName[index] != bytes[offset] { return false }
-      offset += 1
-    }
-    return true
-  }
-
   /// The cached child of a name (negative ones too), or nil when the file system must be asked.
-  func child(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>) -> Dentry? {
-    let hash = Self.hash(bytes, range)
-    return links.withLock { links in
+  func child(_ name: borrowing Span<UInt8>) -> Dentry? { child(name, 0..<name.count, NameHash.of(name)) }
+
+  /// - Parameter hash: The `NameHash` of the bytes in the range, which are the name.
+  func child(_ bytes: borrowing Span<UInt8>, _ range: Range<Int>, _ hash: NameHash) -> Dentry? {
+    links.withLock { links in
       guard !links.buckets.isEmpty else { return nil }
-      var node = links.buckets[Int(truncatingIfNeeded: hash) & (links.buckets.count - 1)]
+      var node = links.buckets[hash.bucket(of: links.buckets.count)]
       while let child = node {
-        if child.hash == hash, child.matches(bytes, range) { return child }
+        if child.hash == hash, child.ownName.isEqual(to: bytes, range) { return child }
         node = child.nextInBucket
       }
       return nil
@@ -89,7 +89,7 @@ public final class Dentry {
     links.withLock { links in
       if links.buckets.isEmpty { links.buckets = Array(repeating: nil, count: 4) }
       if links.childCount >= links.buckets.count * 2 { Self.grow(&links) }
-      let bucket = Int(truncatingIfNeeded: child.hash) & (links.buckets.count - 1)
+      let bucket = child.hash.bucket(of: links.buckets.count)
       child.nextInBucket = links.buckets[bucket]
       links.buckets[bucket] = child
       links.childCount += 1
@@ -103,7 +103,7 @@ public final class Dentry {
       var node = head
       while let child = node {
         node = child.nextInBucket
-        let bucket = Int(truncatingIfNeeded: child.hash) & (bigger.count - 1)
+        let bucket = child.hash.bucket(of: bigger.count)
         child.nextInBucket = bigger[bucket]
         bigger[bucket] = child
       }
@@ -114,7 +114,7 @@ public final class Dentry {
   func remove(_ child: Dentry) {
     let removed: Dentry? = links.withLock { links in
       guard !links.buckets.isEmpty else { return nil }
-      let bucket = Int(truncatingIfNeeded: child.hash) & (links.buckets.count - 1)
+      let bucket = child.hash.bucket(of: links.buckets.count)
       var previous: Dentry?
       var node = links.buckets[bucket]
       while let current = node {
@@ -132,12 +132,17 @@ public final class Dentry {
     if removed != nil { DentryCache.count.wrappingSubtract(1, ordering: .relaxed) }
   }
 
-  /// Gives a negative dentry its inode (create), or takes it away (unlink).
-  func set(inode: Inode?) {
-    inode?.addUser()
-    let old = links.withLock { links in
-      let old = links.inode
-      links.inode = inode
+  /// The name stands for a file now.
+  func give(_ inode: Inode) {
+    inode.addUser()
+    content.set(inode)
+  }
+
+  /// The name, which is in no directory any more, stands for nothing.
+  func takeInode() {
+    let old = links.withLock { _ in
+      let old = inode
+      isRemoved.store(true, ordering: .releasing)
       return old
     }
     old?.removeUser()
@@ -151,7 +156,7 @@ public final class Dentry {
       $0.parent = parent
       ownName = name
     }
-    hash = Self.hash(name.span, 0..<name.count)
+    hash = NameHash.of(name.span)
     parent.insert(self)
   }
 

@@ -38,7 +38,7 @@ public final class Inode {
   public let type: UInt32
   public let attributes: SpinLock<Attributes, AttributesRank>
   /// Everybody may search it: what its mode says, without a lock.
-  private let isOpenToSearch = Atomic<Bool>(false)
+  private let openToSearch = Atomic<Bool>(false)
   /// Serialises changes: directory entries, or size and content of a file.
   public let mutex: Mutex<Void, InodeRank>
   /// Page index to frame number and state. Cached pages hold one reference on their frame.
@@ -83,7 +83,7 @@ public final class Inode {
     self.number = number
     type = attributes.mode & Mode.typeMask
     self.attributes = SpinLock(attributes)
-    isOpenToSearch.store(Self.isOpenToSearch(attributes.mode), ordering: .relaxed)
+    openToSearch.store(Self.isOpenToSearch(attributes.mode), ordering: .relaxed)
     self.payload = payload
     self.layers = layers
     // File systems use the inode of their device with locks of their own held.
@@ -129,11 +129,11 @@ public final class Inode {
     if !allowed { throw .permissionDenied }
   }
 
-  /// Throws `permissionDenied` unless names may be looked up in this directory.
-  func checkSearch(_ who: Credentials) throws(Errno) { if !isOpenToSearch.load(ordering: .relaxed) { try check(1, who) } }
+  /// A directory in which everybody may look names up.
+  var isOpenToSearch: Bool { openToSearch.load(ordering: .relaxed) }
 
   /// The attributes came from elsewhere.
-  func attributesTaken(_ mode: UInt32) { isOpenToSearch.store(Self.isOpenToSearch(mode), ordering: .relaxed) }
+  func attributesTaken(_ mode: UInt32) { openToSearch.store(Self.isOpenToSearch(mode), ordering: .relaxed) }
 
   private static func isOpenToSearch(_ mode: UInt32) -> Bool { mode & 0o111 == 0o111 }
 
@@ -146,7 +146,7 @@ public final class Inode {
       try fileSystem.adapt(&wanted, of: self)
       wanted.changeTime = Clock.realtime
       attributes = wanted
-      isOpenToSearch.store(Self.isOpenToSearch(wanted.mode), ordering: .relaxed)
+      openToSearch.store(Self.isOpenToSearch(wanted.mode), ordering: .relaxed)
     }
     try fileSystem.attributesChanged(self)
   }

@@ -116,8 +116,7 @@ public struct Path {
     return inode
   }
   public func inode() throws(Errno) -> Inode {
-    guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
-    return inode
+    try dentry.existing()
   }
 }
 
@@ -222,11 +221,9 @@ public enum Mounts {
   }
 
   /// The topmost mount on a dentry, or nil.
-  public static func covering(_ path: Path) -> Mount? {
-    guard path.dentry.isMountPoint.load(ordering: .acquiring) else { return nil }
-    return table.value.withLock { list in
-      list.last { $0.point === path.dentry && $0.parent === path.mount }
-    }
+  public static func covering(_ mount: Mount, _ dentry: Dentry) -> Mount? {
+    guard dentry.isMountPoint.load(ordering: .acquiring) else { return nil }
+    return table.value.withLock { list in list.last { $0.point === dentry && $0.parent === mount } }
   }
 
   /// Takes a mount away. Throws `resourceBusy` while something uses it, unless `lazy`.

@@ -37,11 +37,11 @@ public enum Names {
     let directory = try parent.inode()
     try bringUp(parent, who)
     let dentry = try directory.mutex.withLock { _ throws(Errno) in
-      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
+      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name)
       if dentry.inode != nil { throw .fileExists }
       _ = try writable(parent, who)
       if directory.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
-      dentry.set(inode: try make(directory))
+      dentry.give(try make(directory))
       let fileSystem = directory.fileSystem
       if !fileSystem.namesAreExact { dentry.move(to: parent.dentry, name: fileSystem.keptName(place.name)) }
       return dentry
@@ -68,7 +68,7 @@ public enum Names {
     let directory = try parent.inode()
     try bringUp(parent, who)
     let (dentry, inode) = try directory.mutex.withLock { _ throws(Errno) in
-      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name, 0..<place.name.count)
+      let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name)
       guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
       _ = try writable(parent, who)
       if dentry.isMountPoint.load(ordering: .acquiring) { throw .resourceBusy }
@@ -84,7 +84,7 @@ public enum Names {
       inode.touch(modification: false)
       if !wantsDirectory { FileWatches.tell(inode, .attributes) }
       parent.dentry.remove(dentry)
-      dentry.set(inode: nil)
+      dentry.takeInode()
       return (dentry, inode)
     }
     if wantsDirectory { dentry.forgetChildren() }
@@ -148,9 +148,9 @@ public enum Names {
     let oldDirectory = try writable(from.parent, who)
     let newDirectory = try writable(to.parent, who)
     try lockBoth(oldDirectory, newDirectory) { () throws(Errno) in
-      let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name, 0..<from.name.count)
+      let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name)
       guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
-      let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name, 0..<to.name.count)
+      let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name)
       if how == .keeps, target.inode != nil { throw .fileExists }
       if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
       if how == .exchanges {
@@ -213,7 +213,7 @@ public enum Names {
     try inode.fileSystem.rename(
       inode, from: from.name, in: oldDirectory, to: to.name, in: newDirectory, replacing: replaced)
     to.parent.dentry.remove(target)
-    target.set(inode: nil)
+    target.takeInode()
     if replaced?.isDirectory == true { target.forgetChildren() }
     moved.move(to: to.parent.dentry, name: inode.fileSystem.keptName(to.name))
     oldDirectory.touch(modification: true)

@@ -1,17 +1,23 @@
 import Machine
+import Primitives
 import Sync
+import Synchronization
 import SystemABI
 import Threads
 
-/// From where and as whom paths are resolved.
-public struct PathContext {
-  public var root: Path
-  public var directory: Path
-  public var credentials: Credentials
+/// From where and as whom paths are resolved. A value that the calls of a process share until one of them changes its own.
+public final class PathContext {
+  public let root: Path
+  public let directory: Path
+  public let credentials: Credentials
   public init(root: Path, directory: Path, credentials: Credentials) {
     self.root = root
     self.directory = directory
     self.credentials = credentials
+  }
+
+  public func with(root: Path? = nil, directory: Path? = nil, credentials: Credentials? = nil) -> PathContext {
+    PathContext(root: root ?? self.root, directory: directory ?? self.directory, credentials: credentials ?? self.credentials)
   }
 }
 
@@ -44,11 +50,13 @@ public enum WalkLimit {
 }
 
 /// Path resolution. SPEC: POSIX.1-2024 §4.16, Linux path_resolution(7).
-public struct PathWalk {
+public struct PathWalk: ~Copyable {
   static var maximumLinks: Int { 40 }
   private static var slash: UInt8 { 47 }
   private static var dot: UInt8 { 46 }
-  private(set) var context: PathContext
+  private let context: PathContext
+  /// Where paths begin that do not begin at the root; nil is the working directory.
+  private let base: Path?
   private let limits: UInt32
   private var linksFollowed = 0
   /// What the link says that the walk has come to, and what comes behind it.
@@ -56,39 +64,42 @@ public struct PathWalk {
   private var isAtLink = false
 
   /// - Parameter limits: Bits of `WalkLimit`.
-  public init(_ context: PathContext, limits: UInt32 = 0) {
+  public init(_ context: PathContext, from base: Path? = nil, limits: UInt32 = 0) {
     self.context = context
+    self.base = base
     self.limits = limits
-    if limits & WalkLimit.inRoot != 0 { self.context.root = context.directory }
   }
+
+  private var directory: Path { base ?? context.directory }
+  private var root: Path { limits & WalkLimit.inRoot == 0 ? context.root : directory }
 
   /// The place a path names. `follow` says whether a link as the last component is followed.
   public mutating func resolve(_ path: [UInt8], follow: Bool = true) throws(Errno) -> Path {
     guard !path.isEmpty else { throw .noSuchFileOrDirectory }
-    return try walk(path, from: try start(of: path, from: context.directory), follow: follow)
+    return try walk(path, from: try start(of: path, from: nil), follow: follow)
   }
 
   /// Where a path, or what a link in a directory says, begins.
-  @inline(__always) private func start(of path: [UInt8], from directory: Path) throws(Errno) -> Path {
-    if path[0] != Self.slash { return directory }
+  @inline(__always) private func start(of path: [UInt8], from directory: Path?) throws(Errno) -> Path {
+    if path[0] != Self.slash { return directory ?? self.directory }
     if limits & WalkLimit.beneath != 0 { throw .improperLink }
-    return context.root
+    return root
   }
 
   /// The directory part and the last name: for calls that make or remove names.
   /// - Throws: `fileExists`, `resourceBusy` or `invalidArgument` are the callers' business: `.` and `..` come back as names.
   public mutating func resolveParent(_ path: [UInt8]) throws(Errno) -> ParentAndName {
     guard !path.isEmpty else { throw .noSuchFileOrDirectory }
+    return try resolveParent(path, from: nil)
+  }
+
+  private mutating func resolveParent(_ path: [UInt8], from directory: Path?) throws(Errno) -> ParentAndName {
     var end = path.count
     while end > 0, path[end - 1] == Self.slash { end -= 1 }
     var start = end
     while start > 0, path[start - 1] != Self.slash { start -= 1 }
-    return try resolveParent(path, start..<end, from: try self.start(of: path, from: context.directory))
-  }
-
-  private mutating func resolveParent(_ path: [UInt8], _ last: Range<Int>, from base: Path) throws(Errno) -> ParentAndName {
-    let (start, end) = (last.lowerBound, last.upperBound)
-    let parent = start == 0 ? base : try walk(Array(path[0..<start]), from: base, follow: true)
+    var parent = try self.start(of: path, from: directory)
+    if start > 0 { parent = try walk(Array(path[0..<start]), from: parent, follow: true) }
     guard try parent.inode().isDirectory else { throw .notDirectory }
     if end - start > 255 { throw .fileNameTooLong }
     return ParentAndName(parent: parent, name: Array(path[start..<end]), wantsDirectory: end < path.count)
@@ -100,24 +111,21 @@ public struct PathWalk {
     while true {
       let name = place.name
       if name.isEmpty || name == [Self.dot] || name == [Self.dot, Self.dot] { return place }
-      let found = try step(place.parent, try place.parent.inode(), name, 0..<name.count)
-      guard let inode = found.dentry.inode, inode.isLink, inode.payload as? LinkTarget == nil else { return place }
-      let target = try followed(inode, from: place.parent)
-      var end = target.count
-      while end > 0, target[end - 1] == Self.slash { end -= 1 }
-      var start = end
-      while start > 0, target[start - 1] != Self.slash { start -= 1 }
-      place = try resolveParent(target, start..<end, from: try self.start(of: target, from: place.parent))
+      var (mount, dentry) = (place.parent.mount, place.parent.dentry)
+      dentry = try step(dentry, try dentry.existing(), name.span, 0..<name.count, NameHash.of(name.span))
+      try cross(&mount, &dentry)
+      guard let inode = dentry.inode, inode.isLink, inode.payload as? LinkTarget == nil else { return place }
+      place = try resolveParent(try followed(inode, on: place.parent.mount), from: place.parent)
     }
   }
 
-  /// What a link in a directory says. Throws `tooManySymbolicLinkLevels`, `improperLink`.
-  private mutating func followed(_ link: Inode, from directory: Path) throws(Errno) -> [UInt8] {
+  /// What a link on a mount says. Throws `tooManySymbolicLinkLevels`, `improperLink`.
+  private mutating func followed(_ link: Inode, on mount: Mount) throws(Errno) -> [UInt8] {
     linksFollowed += 1
     if linksFollowed > Self.maximumLinks || limits & WalkLimit.noLinks != 0 { throw .tooManySymbolicLinkLevels }
     let target = try link.fileSystem.readLink(link)
     guard !target.isEmpty else { throw .noSuchFileOrDirectory }
-    if limits & WalkLimit.noCrossing != 0, target[0] == Self.slash, context.root.mount !== directory.mount { throw .improperLink }
+    if limits & WalkLimit.noCrossing != 0, target[0] == Self.slash, root.mount !== mount { throw .improperLink }
     return target
   }
 
@@ -132,50 +140,58 @@ public struct PathWalk {
 
   /// Walks to the end, or to the next link that is followed: what is left is in `rest` then.
   private mutating func walkToLink(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
-    var current = start
-    var known: Inode?  // of `current`
+    var (mount, dentry) = (start.mount, start.dentry)
+    var directory = try dentry.existing()
     let bytes = path.span
     let count = bytes.count
     var position = 0
     while true {
       while position < count, bytes[position] == Self.slash { position += 1 }
       if position == count {
-        if count > 0, bytes[count - 1] == Self.slash {
-          let last = if let known { known } else { try current.inode() }
-          guard last.isDirectory else { throw .notDirectory }
+        if bytes[count - 1] == Self.slash {
+          guard directory.isDirectory else { throw .notDirectory }
         }
-        return current
+        return Path(mount: mount, dentry: dentry)
       }
       let nameStart = position
-      while position < count, bytes[position] != Self.slash { position += 1 }
+      let (hash, nameEnd) = NameHash.until(Self.slash, in: bytes, from: nameStart)
+      position = nameEnd
       let length = position - nameStart
-      let directory = if let known { known } else { try current.inode() }
       guard directory.isDirectory else { throw .notDirectory }
-      try directory.checkSearch(context.credentials)
-      if length == 1, bytes[nameStart] == Self.dot { continue }
-      if length == 2, bytes[nameStart] == Self.dot, bytes[nameStart + 1] == Self.dot {
-        current = limits == 0 ? up(current) : try upWithin(current)
-        known = nil
-        continue
-      }
-      if length > 255 { throw .fileNameTooLong }
-      let child = try step(current, directory, path, nameStart..<position)
-      guard let inode = child.dentry.inode else { throw .noSuchFileOrDirectory }
-      if inode.isLink, position < count || follow {
-        if let target = inode.payload as? LinkTarget {
-          current = try jump(target, from: current)
-          if position == count { return current }
-          known = nil
+      if !directory.isOpenToSearch { try directory.check(1, context.credentials) }
+      if bytes[nameStart] == Self.dot, length <= 2 {
+        if length == 1 { continue }
+        if bytes[nameStart + 1] == Self.dot {
+          try up(&mount, &dentry)
+          directory = try dentry.existing()
           continue
         }
-        let target = try followed(inode, from: current)
-        let base = try self.start(of: target, from: current)
+      }
+      if length > 255 { throw .fileNameTooLong }
+      let child = try step(dentry, directory, bytes, nameStart..<position, hash)
+      let above = consume dentry
+      dentry = consume child
+      var outside: Mount?
+      if dentry.isMountPoint.load(ordering: .acquiring) {
+        outside = mount
+        try cross(&mount, &dentry)
+      }
+      guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
+      if inode.isLink, position < count || follow {
+        let place = Path(mount: outside ?? mount, dentry: above)
+        if let target = inode.payload as? LinkTarget {
+          let found = try jump(target, from: place)
+          if position == count { return found }
+          (mount, dentry) = (found.mount, found.dentry)
+          directory = try dentry.existing()
+          continue
+        }
+        let target = try followed(inode, on: place.mount)
         rest = position < count ? target + [Self.slash] + path[position...] : target
         isAtLink = true
-        return base
+        return try self.start(of: target, from: place)
       }
-      current = child
-      known = inode
+      directory = inode
     }
   }
 
@@ -191,48 +207,59 @@ public struct PathWalk {
     return found
   }
 
-  private func upWithin(_ path: Path) throws(Errno) -> Path {
-    if limits & WalkLimit.beneath != 0, path.isSame(as: context.directory) { throw .improperLink }
-    let above = up(path)
-    if limits & WalkLimit.noCrossing != 0, above.mount !== path.mount { throw .improperLink }
-    return above
+  /// `..`: out of mounts, but never out of the root.
+  private func up(_ mount: inout Mount, _ dentry: inout Dentry) throws(Errno) {
+    let before = mount
+    if limits & WalkLimit.beneath != 0, Path(mount: mount, dentry: dentry).isSame(as: directory) { throw .improperLink }
+    let root = root
+    while !(dentry === root.dentry && mount === root.mount) {
+      if dentry !== mount.root {
+        if let parent = dentry.parent { dentry = parent }
+        break
+      }
+      guard let parent = mount.parent, let point = mount.point else { break }
+      (mount, dentry) = (parent, point)
+    }
+    if limits & WalkLimit.noCrossing != 0, mount !== before { throw .improperLink }
   }
 
-  /// `..`: out of mounts, but never out of the root.
-  private func up(_ path: Path) -> Path {
-    var current = path
-    while true {
-      if current.isSame(as: context.root) { return current }
-      if current.dentry === current.mount.root {
-        guard let parent = current.mount.parent, let point = current.mount.point else { return current }
-        current = Path(mount: parent, dentry: point)
-        continue
-      }
-      if let parent = current.dentry.parent { current.dentry = parent }
-      return current
+  /// One name down, from the cache or the file system.
+  @inline(__always) private func step(
+    _ parent: Dentry, _ directory: Inode, _ bytes: borrowing Span<UInt8>, _ range: Range<Int>, _ hash: NameHash
+  ) throws(Errno) -> Dentry {
+    if let child = parent.child(bytes, range, hash) { return child }
+    return try lookUpUncached(parent, directory, bytes, range)
+  }
+
+  private func lookUpUncached(
+    _ parent: Dentry, _ directory: Inode, _ bytes: borrowing Span<UInt8>, _ range: Range<Int>
+  ) throws(Errno) -> Dentry {
+    if limits & WalkLimit.cached != 0 { throw .wouldBlock }
+    var name: [UInt8] = []
+    name.reserveCapacity(range.count)
+    for index in range { name.append(bytes[index]) }
+    return try Self.lookup(parent, directory, name)
+  }
+
+  /// Into what is mounted at a place.
+  private func cross(_ mount: inout Mount, _ dentry: inout Dentry) throws(Errno) {
+    while let next = Mounts.covering(mount, dentry) {
+      if limits & WalkLimit.noCrossing != 0 { throw .improperLink }
+      (mount, dentry) = (next, next.root)
     }
   }
 
-  /// One name down, from the cache or the file system, and into what is mounted there.
-  private func step(_ current: Path, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Path {
-    if limits & WalkLimit.cached != 0, current.dentry.child(path.span, range) == nil { throw .wouldBlock }
-    var child = Path(mount: current.mount, dentry: try Self.lookup(current.dentry, directory, path, range))
-    while let mount = Mounts.covering(child) { child = Path(mount: mount, dentry: mount.root) }
-    if limits & WalkLimit.noCrossing != 0, child.mount !== current.mount { throw .improperLink }
-    return child
-  }
-
   /// The dentry of a name, made if need be; negative when the file system has no such name.
-  public static func lookup(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
-    if let child = parent.child(path.span, range) { return child }
-    return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, path, range) }
+  public static func lookup(_ parent: Dentry, _ directory: Inode, _ name: [UInt8]) throws(Errno) -> Dentry {
+    if let child = parent.child(name.span) { return child }
+    return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, name) }
   }
 
   /// As `lookup`, for who holds the directory's mutex and is about to change what it finds. A dentry from before that may be
   /// gone from the cache by now, and another have its place.
-  static func lookupLocked(_ parent: Dentry, _ directory: Inode, _ path: [UInt8], _ range: Range<Int>) throws(Errno) -> Dentry {
-    if let child = parent.child(path.span, range) { return child }
-    var name = Array(path[range])
+  static func lookupLocked(_ parent: Dentry, _ directory: Inode, _ name: [UInt8]) throws(Errno) -> Dentry {
+    if let child = parent.child(name.span) { return child }
+    var name = name
     let fileSystem = directory.fileSystem
     var inode: Inode?
     do throws(Errno) {
@@ -240,7 +267,7 @@ public struct PathWalk {
       if !fileSystem.namesAreExact, found.name != name {
         // Each file has one dentry, under the name that its directory has.
         name = found.name
-        if let child = parent.child(name.span, 0..<name.count) { return child }
+        if let child = parent.child(name.span) { return child }
       }
       inode = found.inode
     } catch {

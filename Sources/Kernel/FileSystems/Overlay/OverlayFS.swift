@@ -275,7 +275,7 @@ public final class OverlayType: FileSystemType {
       }
     } catch {
       guard error == .fileExists, let parent = directory.dentry.inode else { throw error }
-      path = Path(mount: directory.mount, dentry: try PathWalk.lookup(directory.dentry, parent, place.name, 0..<place.name.count))
+      path = Path(mount: directory.mount, dentry: try PathWalk.lookup(directory.dentry, parent, place.name))
     }
     guard try path.inode().isDirectory else { throw .notDirectory }
     let inode = try path.inode()

@@ -1,3 +1,4 @@
+import Primitives
 import Sync
 import SystemABI
 import Threads
@@ -12,7 +13,7 @@ extension OverlayFS {
   /// What a layer's directory has under a name, whiteouts too; the inode with a use of it, the caller's to end.
   func child(_ name: [UInt8], of directory: Path) throws(Errno) -> (path: Path, real: Inode)? {
     guard let parent = directory.dentry.inode, parent.isDirectory else { return nil }
-    let dentry = try PathWalk.lookup(directory.dentry, parent, name, 0..<name.count)
+    let dentry = try PathWalk.lookup(directory.dentry, parent, name)
     let path = Path(mount: directory.mount, dentry: dentry)
     do throws(Errno) { return (path, try path.useInode()) } catch { return nil }
   }
@@ -167,7 +168,7 @@ extension OverlayFS {
     for (layer, place) in places.enumerated() {
       try listAll(place.path, isUpper: place.isUpper, from: 0) { entry, isWhiteout in
         if entry.name != [46], entry.name != [46, 46] {
-          all.append((Dentry.hash(entry.name.span, 0..<entry.name.count) & 0x7FFF_FFFF, layer, isWhiteout, entry))
+          all.append((NameHash.of(entry.name.span).value & 0x7FFF_FFFF, layer, isWhiteout, entry))
         }
         return true
       }
