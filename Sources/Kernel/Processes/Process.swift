@@ -326,6 +326,7 @@ extension Process {
 }
 
 public final class Task: Thread {
+  override public var keepsSetID: Bool { process.who.has(.keepSetID) }
   override public var fileSizeLimit: UInt64 {
     process.limitsFileSize.load(ordering: .relaxed) ? process.limits.withLock { $0[1].soft } : .max
   }

@@ -10,7 +10,8 @@ extension Call {
   private var umask: UInt32 { process.files.withLock { $0.umask } }
 
   func mkdir(_ directory: UInt32, _ address: UInt32, mode: UInt32) throws(Errno) -> UInt32 {
-    let place = try resolveParent(at: directory, address)
+    var place = try resolveParent(at: directory, address)
+    place.wantsDirectory = false  // and makes one
     let attributes = newAttributes(Mode.directory | mode & 0o1777 & ~umask, in: place.parent)
     _ = try Names.create(place, process.who) { parent throws(Errno) in
       try parent.fileSystem.create(place.name, in: parent, attributes)
@@ -28,7 +29,6 @@ extension Call {
     default: throw .invalidArgument
     }
     let place = try resolveParent(at: directory, address)
-    if place.wantsDirectory { throw .noSuchFileOrDirectory }
     var attributes = newAttributes(mode & ~(umask & 0o777), in: place.parent)
     attributes.device = DeviceNumber(rawValue: device)
     _ = try Names.create(place, process.who) { parent throws(Errno) in
@@ -68,7 +68,6 @@ extension Call {
     let text = try path(target)
     if text.isEmpty { throw .noSuchFileOrDirectory }
     let place = try resolveParent(at: directory, address)
-    if place.wantsDirectory { throw .noSuchFileOrDirectory }
     let attributes = newAttributes(Mode.link | 0o777, in: place.parent)
     _ = try Names.create(place, process.who) { parent throws(Errno) in
       try parent.fileSystem.symlink(place.name, in: parent, target: text, attributes)
@@ -172,8 +171,7 @@ extension Call {
       if owner != .max { attributes.owner = owner }
       if group != .max { attributes.group = group }
       if attributes.mode & Mode.typeMask == Mode.regular {
-        attributes.mode &= ~Mode.setUser
-        if attributes.mode & 0o010 != 0 { attributes.mode &= ~Mode.setGroup }
+        attributes.dropSetID()
       }
     }
     FileWatches.tell(inode, path?.dentry, .attributes)
@@ -201,29 +199,40 @@ extension Call {
 
   /// utimensat: nil times mean now; UTIME_NOW and UTIME_OMIT per time. SPEC: POSIX.1-2024 futimens().
   func utimens(_ directory: UInt32, _ address: UInt32, _ times: UInt32, flags: UInt32, wide: Bool) throws(Errno) -> UInt32 {
-    let (inode, path) =
-      if address == 0 { try inodeAndPath(directory) } else { try inodeAndPath(resolve(at: directory, address, follow: flags & 0x100 == 0)) }
-    var values: [Int64?] = []
+    if flags & ~0x1100 != 0 { throw .invalidArgument }
     let now = Clock.realtime
-    var explicit = false
-    for index in 0..<UInt32(2) {
-      if times == 0 {
-        values.append(now)
-        continue
+    var values: [Int64?] = [now, now]
+    // Both as they are now may be asked for by who may write, anything else by the owner.
+    var isNow = true
+    if times != 0 {
+      for index in 0..<2 {
+        let at = times &+ UInt32(index) * (wide ? 16 : 8)
+        let seconds = wide ? Int64(bitPattern: try UserMemory.read64(at)) : Int64(int(try UserMemory.read32(at)))
+        let nanoseconds = try UserMemory.read32(at &+ (wide ? 8 : 4))
+        switch nanoseconds {
+        case 0x3FFF_FFFF: continue
+        case 0x3FFF_FFFE: values[index] = nil
+        case 0..<1_000_000_000: values[index] = seconds &* 1_000_000_000 &+ Int64(nanoseconds)
+        default: throw .invalidArgument
+        }
+        isNow = false
       }
-      let at = times &+ index * (wide ? 16 : 8)
-      let seconds = wide ? Int64(bitPattern: try UserMemory.read64(at)) : Int64(int(try UserMemory.read32(at)))
-      let nanoseconds = try UserMemory.read32(at &+ (wide ? 8 : 4))
-      switch nanoseconds {
-      case 0x3FFF_FFFF: values.append(now)
-      case 0x3FFF_FFFE: values.append(nil)
-      case 0..<1_000_000_000:
-        explicit = true
-        values.append(seconds &* 1_000_000_000 &+ Int64(nanoseconds))
-      default: throw .invalidArgument
-      }
+      // Then the path does not matter.
+      if values[0] == nil, values[1] == nil { return 0 }
     }
-    return try setTimes(path, inode, values[0], values[1], explicit: explicit)
+    let (inode, path) = try target(directory, address, flags: flags)
+    return try setTimes(path, inode, values[0], values[1], explicit: !isNow)
+  }
+
+  /// The open file that a descriptor alone names, by a null path or by an empty one with AT_EMPTY_PATH; else what is at the path.
+  private func target(_ directory: UInt32, _ address: UInt32, flags: UInt32) throws(Errno) -> (Inode, Path?) {
+    if address == 0, int(directory) != Self.atCurrentDirectory {
+      if flags != 0 { throw .invalidArgument }
+      return try inodeAndPath(directory)
+    }
+    let text = try path(address)
+    if text.isEmpty, flags & 0x1000 != 0, int(directory) != Self.atCurrentDirectory { return try inodeAndPath(directory) }
+    return try inodeAndPath(resolve(at: directory, text: text, follow: flags & 0x100 == 0))
   }
 
   func inodeAndPath(_ number: UInt32) throws(Errno) -> (Inode, Path?) {
@@ -234,6 +243,7 @@ extension Call {
   func inodeAndPath(_ path: Path) throws(Errno) -> (Inode, Path?) { (try path.inode(), path) }
 
   private func setTimes(_ path: Path?, _ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
+    if let path, path.mount.isReadOnly { throw .readOnlyFileSystem }
     let who = process.who
     let owner = inode.attributes.withLock { $0.owner }
     if !who.owns(owner) {

@@ -49,6 +49,8 @@ public enum SchedulingPolicy: UInt32, Sendable {
 
   /// What no file may grow beyond by its writes. SPEC: getrlimit(2) RLIMIT_FSIZE.
   open var fileSizeLimit: UInt64 { .max }
+  /// Whether files that it writes to keep their set-user-id and set-group-id bits.
+  open var keepsSetID: Bool { true }
   /// It has tried to.
   open func exceededFileSize() {}
   /// A timer interrupt has come while it runs. Interrupts are off.

@@ -19,6 +19,13 @@ public struct Attributes {
   public var modificationTime: Int64
   public var changeTime: Int64
 
+  /// Takes away what lets a program run with its owner's rights: another has the say over it now. Set-group-id without execution is
+  /// another thing. SPEC: chown(2), inode(7).
+  public mutating func dropSetID() {
+    mode &= ~Mode.setUser
+    if mode & 0o010 != 0 { mode &= ~Mode.setGroup }
+  }
+
   public init(mode: UInt32, owner: UInt32 = 0, group: UInt32 = 0) {
     self.mode = mode
     self.owner = owner
@@ -154,13 +161,14 @@ public final class Inode {
   public func touch(access: Bool = false, modification: Bool = false) {
     if layers != nil { return }
     let now = Clock.realtime
-    attributes.withLock {
+    let givesRights = attributes.withLock {
       if access { $0.accessTime = now }
-      if modification {
-        $0.modificationTime = now
-        $0.changeTime = now
-      }
+      guard modification else { return false }
+      $0.modificationTime = now
+      $0.changeTime = now
+      return $0.mode & (Mode.setUser | Mode.setGroup) != 0
     }
+    if givesRights, isRegular, !Thread.current.keepsSetID { attributes.withLock { $0.dropSetID() } }
     if modification, !fileSystem.livesInMemory { delayAttributes() }
   }
 

@@ -115,9 +115,7 @@ public struct Path {
     guard let inode = dentry.useInode() else { throw .noSuchFileOrDirectory }
     return inode
   }
-  public func inode() throws(Errno) -> Inode {
-    try dentry.existing()
-  }
+  public func inode() throws(Errno) -> Inode { try dentry.existing() }
 }
 
 /// All mounts.

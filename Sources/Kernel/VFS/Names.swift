@@ -28,7 +28,7 @@ public enum Names {
     try directory.bringUp(at: parent)
   }
 
-  /// Makes a name: `make` asks the file system. Throws `fileExists`.
+  /// Makes a name: `make` asks the file system. Throws `fileExists`, and `noSuchFileOrDirectory` for a place that wants a directory.
   public static func create(
     _ place: ParentAndName, _ who: Credentials, _ make: (Inode) throws(Errno) -> Inode
   ) throws(Errno) -> Path {
@@ -39,6 +39,7 @@ public enum Names {
     let dentry = try directory.mutex.withLock { _ throws(Errno) in
       let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name)
       if dentry.inode != nil { throw .fileExists }
+      if place.wantsDirectory { throw .noSuchFileOrDirectory }
       _ = try writable(parent, who)
       if directory.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       dentry.give(try make(directory))
@@ -61,8 +62,8 @@ public enum Names {
 
   /// Removes a name: a directory with `directory`, anything else without.
   public static func remove(_ place: ParentAndName, directory wantsDirectory: Bool, _ who: Credentials) throws(Errno) {
-    if place.name == [46] { throw .invalidArgument }
-    if place.name == [46, 46] { throw .directoryNotEmpty }
+    if place.name == [46] { throw wantsDirectory ? .invalidArgument : .isDirectory }
+    if place.name == [46, 46] { throw wantsDirectory ? .directoryNotEmpty : .isDirectory }
     if place.name.isEmpty { throw wantsDirectory ? .resourceBusy : .isDirectory }
     let parent = place.parent
     let directory = try parent.inode()
@@ -115,11 +116,14 @@ public enum Names {
   public static func link(_ source: Path, to place: ParentAndName, _ who: Credentials) throws(Errno) {
     let inode = try source.useInode()
     defer { inode.removeUser() }
-    if inode.isDirectory { throw .notPermitted }
-    if source.mount !== place.parent.mount { throw .improperLink }
-    try bringUp(place.parent, who)
-    if place.parent.dentry.inode?.layers?.isUpper == true { try inode.bringUp(at: source) }
+    let isPossible = source.mount === place.parent.mount && !inode.isDirectory
+    if isPossible {
+      try bringUp(place.parent, who)
+      if place.parent.dentry.inode?.layers?.isUpper == true { try inode.bringUp(at: source) }
+    }
     _ = try create(place, who) { directory throws(Errno) in
+      // What is wrong with the new name comes first.
+      if !isPossible { throw source.mount === place.parent.mount ? .notPermitted : .improperLink }
       // Its last name is gone: what is left of it ends with its users.
       let isNew = inode.mayGetName.load(ordering: .acquiring)
       if !isNew, inode.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
@@ -171,6 +175,11 @@ public enum Names {
       try checkSticky(oldDirectory, inode, who)
       if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
       if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
+      if oldDirectory !== newDirectory {
+        // A directory's `..` changes.
+        if inode.isDirectory { try inode.check(2, who) }
+        if how == .exchanges, let other = target.inode, other.isDirectory { try other.check(2, who) }
+      }
       if how == .exchanges {
         try exchangeLocked(from, to, moved, target, oldDirectory, newDirectory)
       } else {

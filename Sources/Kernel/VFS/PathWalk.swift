@@ -93,14 +93,16 @@ public struct PathWalk: ~Copyable {
     return try resolveParent(path, from: nil)
   }
 
-  private mutating func resolveParent(_ path: [UInt8], from directory: Path?) throws(Errno) -> ParentAndName {
+  private mutating func resolveParent(_ path: [UInt8], from base: Path?) throws(Errno) -> ParentAndName {
     var end = path.count
     while end > 0, path[end - 1] == Self.slash { end -= 1 }
     var start = end
     while start > 0, path[start - 1] != Self.slash { start -= 1 }
-    var parent = try self.start(of: path, from: directory)
+    var parent = try self.start(of: path, from: base)
     if start > 0 { parent = try walk(Array(path[0..<start]), from: parent, follow: true) }
-    guard try parent.inode().isDirectory else { throw .notDirectory }
+    let directory = try parent.inode()
+    guard directory.isDirectory else { throw .notDirectory }
+    if !directory.isOpenToSearch { try directory.check(1, context.credentials) }
     if end - start > 255 { throw .fileNameTooLong }
     return ParentAndName(parent: parent, name: Array(path[start..<end]), wantsDirectory: end < path.count)
   }
