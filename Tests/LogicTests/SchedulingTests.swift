@@ -224,6 +224,9 @@ private func read(_ line: inout LineDiscipline, _ count: Int = 100) -> String { 
   #expect((0..<3).allSatisfy { load.hundredths($0) == 300 })
   for _ in 0..<5000 { load.sample(runnable: 6500) }
   #expect((0..<3).allSatisfy { load.hundredths($0) == 650000 })
+  #expect(load.fixedPoint(0) == 6500 << 16)
+  for _ in 0..<100 { load.sample(runnable: 100_000) }
+  #expect(load.fixedPoint(0) == .max)
   for _ in 0..<9000 { load.sample(runnable: 0) }
   #expect((0..<3).allSatisfy { load.hundredths($0) == 0 })
 }

@@ -14,6 +14,9 @@ public enum SystemLoad {
     cell.value.withLock { $0.sample(runnable: runnable) }
   }
 
-  /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in hundredths.
+  /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in 65536ths.
+  public static func fixedPoint(_ index: Int) -> UInt32 { cell.value.withLock { $0.fixedPoint(index) } }
+
+  /// The average, in hundredths.
   public static func hundredths(_ index: Int) -> UInt32 { cell.value.withLock { $0.hundredths(index) } }
 }

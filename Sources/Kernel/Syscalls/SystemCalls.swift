@@ -27,7 +27,7 @@ extension Call {
     var bytes = [UInt8](repeating: 0, count: 64)
     var out = bytes.mutableSpan
     out.put32(UInt32(truncatingIfNeeded: Clock.monotonic / 1_000_000_000), at: 0)
-    for index in 0..<3 { out.put32(SystemLoad.hundredths(index) * 65536 / 100, at: 4 + index * 4) }
+    for index in 0..<3 { out.put32(SystemLoad.fixedPoint(index), at: 4 + index * 4) }
     // In bytes as long as the numbers fit.
     let shift: UInt32 = Frames.totalCount >> 20 == 0 ? 12 : 0
     out.put32(Frames.totalCount << shift, at: 16)

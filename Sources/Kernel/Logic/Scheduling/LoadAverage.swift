@@ -19,6 +19,9 @@ public struct LoadAverage {
     }
   }
 
-  /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in hundredths.
+  /// The average over 1, 5 or 15 minutes (index 0, 1 or 2), in 65536ths, or the most that there is room for. SPEC: sysinfo(2).
+  public func fixedPoint(_ index: Int) -> UInt32 { UInt32(clamping: UInt64(values[index]) * 32) }
+
+  /// The average, in hundredths.
   public func hundredths(_ index: Int) -> UInt32 { UInt32((UInt64(values[index]) * 100 + 1024) / 2048) }
 }
