@@ -67,7 +67,8 @@ CASE(no_room) {
   // Write-back may hold the file a little longer than its last name.
   for (int i = 0; i < 500; i++) {
     OK(statvfs(".", &after));
-    if (after.f_bfree == before.f_bfree) return;
+    // The directory may have become a little larger for the name.
+    if (after.f_bfree + 4 >= before.f_bfree) return;
     usleep(10000);
   }
   FAIL("%lu blocks free, not %lu", (long)after.f_bfree, (long)before.f_bfree);
