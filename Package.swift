@@ -69,7 +69,8 @@ let pure: [Target] = [
 let bareKernel: [Target] = [
   .target(name: "CRuntime", path: "Sources/Kernel/CRuntime"),
   .target(name: "CMachine", dependencies: ["CRuntime"], path: "Sources/Kernel/CMachine"),
-  kernel("Sync", ["CMachine"], settings: trusted),
+  // A lock's value lies in the lock: `Cell` is what both features are for.
+  kernel("Sync", ["CMachine"], settings: trusted + [.enableExperimentalFeature("RawLayout"), .enableExperimentalFeature("BuiltinModule")]),
   kernel("Machine", ["CMachine", "Primitives", "SystemABI", "Memory", "BootData", "Sync"], settings: trusted),
   kernel("Threads", ["CMachine", "SystemABI", "Scheduling", "Sync", "Machine"], settings: trusted),
   kernel("VFS", ["SystemABI", "Primitives", "FileLocks", "Sync", "Machine", "Threads"]),

@@ -31,8 +31,11 @@ public enum Futex {
     }
   }
   private static let table = BootCell<Buckets>()
+  final class Bucket {
+    let waiters = SpinLock<[Waiter], LeafFutexRank>([])
+  }
   final class Buckets {
-    let list: [SpinLock<[Waiter], LeafFutexRank>] = (0..<64).map { _ in SpinLock([]) }
+    let list = (0..<64).map { _ in Bucket() }
     /// Held while waiters are on no list because they change it.
     let moving = SpinLock<Void, MovingRank>(())
   }
@@ -52,7 +55,7 @@ public enum Futex {
     return Key(object: space.table.physicalAddress, address: address)
   }
 
-  private static func bucket(_ key: Key) -> SpinLock<[Waiter], LeafFutexRank> {
+  private static func bucket(_ key: Key) -> Bucket {
     table.value.list[Int((key.object ^ key.address >> 2) & 63)]
   }
 
@@ -62,10 +65,10 @@ public enum Futex {
     throws(Errno)
   {
     let waiter = Waiter(try key(address, in: process), bits: bits)
-    bucket(waiter.key).withLock { $0.append(waiter) }
+    bucket(waiter.key).waiters.withLock { $0.append(waiter) }
     do throws(Errno) {
       if try UserMemory.read32(address) != expected { throw .wouldBlock }
-      let queue = WaitQueue()
+      let queue = WaitList()
       let _: Bool = try queue.wait(deadline: deadline, reason: "futex") {
         waiter.woken.load(ordering: .acquiring) ? true : nil
       }
@@ -77,7 +80,7 @@ public enum Futex {
   /// Takes a waiter off its list; false if it was woken instead.
   private static func remove(_ waiter: Waiter) -> Bool {
     while true {
-      let removed = bucket(waiter.key).withLock { list in
+      let removed = bucket(waiter.key).waiters.withLock { list in
         guard let index = list.firstIndex(where: { $0 === waiter }) else { return false }
         list.remove(at: index)
         return true
@@ -94,7 +97,7 @@ public enum Futex {
   public static func wake(_ address: UInt32, _ count: Int, bits: UInt32 = .max, in process: Process) -> Int {
     guard let key = try? key(address, in: process) else { return 0 }
     var woken: [Waiter] = []
-    bucket(key).withLock { list in
+    bucket(key).waiters.withLock { list in
       var index = 0
       while index < list.count, woken.count < count {
         if list[index].key == key, list[index].bits & bits != 0, list[index].next == nil {
@@ -120,7 +123,7 @@ public enum Futex {
     let woken = wake(address, count, in: process)
     let moved = table.value.moving.withLock { _ in
       var moved: [Waiter] = []
-      bucket(from).withLock { list in
+      bucket(from).waiters.withLock { list in
         var index = 0
         while index < list.count, moved.count < move {
           if list[index].key == from, list[index].next == nil {
@@ -132,7 +135,7 @@ public enum Futex {
           }
         }
       }
-      bucket(destination).withLock { $0 += moved }
+      bucket(destination).waiters.withLock { $0 += moved }
       return moved.count
     }
     return woken + moved
@@ -147,7 +150,7 @@ public enum Futex {
     let next = PriorityFutex.Waiter(try key(target, in: process), target)
     let waiter = Waiter(try key(address, in: process), bits: .max, next: next)
     if waiter.key == next.key { throw .invalidArgument }
-    bucket(waiter.key).withLock { $0.append(waiter) }
+    bucket(waiter.key).waiters.withLock { $0.append(waiter) }
     do throws(Errno) {
       if try UserMemory.read32(address) != expected { throw .wouldBlock }
     } catch {
@@ -159,7 +162,7 @@ public enum Futex {
   /// Takes the next waiter that goes on to a lock off a word, for `PriorityFutex` to give it that or have it wait there.
   /// Throws `invalidArgument` when it is not on its way to `target`, or does not go on to any.
   static func takeNext(_ from: Key, _ target: Key) throws(Errno) -> PriorityFutex.Waiter? {
-    try bucket(from).withLock { list throws(Errno) in
+    try bucket(from).waiters.withLock { list throws(Errno) in
       guard let index = list.firstIndex(where: { $0.key == from }) else { return nil }
       guard let next = list[index].next, next.key == target else { throw .invalidArgument }
       let waiter = list.remove(at: index)

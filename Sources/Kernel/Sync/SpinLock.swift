@@ -9,12 +9,12 @@ public protocol LockRank {
 /// Data that is only reached with the lock held, from threads (never from interrupt handlers).
 ///
 /// Holding it disables preemption; it must not be held across anything that sleeps.
-public final class SpinLock<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable {
+public struct SpinLock<Value: ~Copyable, Rank: LockRank>: ~Copyable, @unchecked Sendable {
   // SAFETY: `value` is only reached between acquire and release of `lock`.
   @usableFromInline let lock = RawSpinLock()
-  @usableFromInline var value: Value
+  @usableFromInline let value: Cell<Value>
 
-  @inlinable public init(_ value: consuming Value) { self.value = value }
+  @inlinable public init(_ value: consuming Value) { self.value = Cell(value) }
 
   /// Runs `body` with the value, exclusively.
   @inlinable public func withLock<Result: ~Copyable, Failure: Error>(
@@ -28,17 +28,17 @@ public final class SpinLock<Value: ~Copyable, Rank: LockRank>: @unchecked Sendab
       LockOrder.release(Rank.level)
       leavePreemptionOff()
     }
-    return try body(&value)
+    return try unsafe body(&value.address.pointee)
   }
 }
 
 /// Data shared with interrupt handlers: interrupts are off on this CPU while the lock is held.
-public final class InterruptSpinLock<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable {
+public struct InterruptSpinLock<Value: ~Copyable, Rank: LockRank>: ~Copyable, @unchecked Sendable {
   // SAFETY: as in SpinLock; interrupts are off as well, so a handler cannot spin on its own CPU's holder.
   @usableFromInline let lock = RawSpinLock()
-  @usableFromInline var value: Value
+  @usableFromInline let value: Cell<Value>
 
-  @inlinable public init(_ value: consuming Value) { self.value = value }
+  @inlinable public init(_ value: consuming Value) { self.value = Cell(value) }
 
   @inlinable public func withLock<Result: ~Copyable, Failure: Error>(
     _ body: (inout Value) throws(Failure) -> Result
@@ -56,7 +56,7 @@ public final class InterruptSpinLock<Value: ~Copyable, Rank: LockRank>: @uncheck
       unsafe interrupts_restore(flags)
       if preempt_count() == 0, percpu_need_resched() != 0 { unsafe preempt_schedule() }
     }
-    return try body(&value)
+    return try unsafe body(&value.address.pointee)
   }
 }
 
@@ -69,7 +69,7 @@ extension InterruptSpinLock where Value: ~Copyable {
     // SAFETY: as in withLock.
     let flags = unsafe interrupts_save()
     if lock.tryAcquire() {
-      body(&value)
+      unsafe body(&value.address.pointee)
       lock.release()
     }
     unsafe interrupts_restore(flags)

@@ -21,11 +21,36 @@ import Synchronization
 }
 
 /// Threads waiting for something, in order of arrival. Interrupt-safe to wake.
-@safe public final class WaitQueue: @unchecked Sendable {
-  // SAFETY: the list is only touched under `lock` with interrupts off.
+///
+/// It lies in whatever is waited for; `WaitQueue` is one that others can hold on to.
+@safe public struct WaitList: ~Copyable, @unchecked Sendable {
+  // SAFETY: the links are only touched under `lock` with interrupts off, but for the hint that `isEmpty` is.
+  @safe private struct Links: ~Copyable {
+    var head: WaitNode?
+    var tail: Unmanaged<WaitNode>?
+
+    mutating func append(_ node: WaitNode) {
+      unsafe node.previous = unsafe tail
+      if let last = unsafe tail { unsafe last._withUnsafeGuaranteedRef { $0.next = node } } else { head = node }
+      unsafe tail = Unmanaged.passUnretained(node)
+    }
+
+    mutating func unlink(_ node: WaitNode) {
+      node.queued = false
+      let next = node.next
+      node.next = nil
+      if let next { unsafe next.previous = unsafe node.previous } else { unsafe tail = unsafe node.previous }
+      if let previous = unsafe node.previous {
+        unsafe previous._withUnsafeGuaranteedRef { $0.next = next }
+      } else {
+        head = next
+      }
+      unsafe node.previous = nil
+    }
+  }
+
   private let lock = RawSpinLock()
-  private var head: WaitNode?
-  private var tail: Unmanaged<WaitNode>?
+  private let links = Cell(Links())
 
   public init() {}
 
@@ -35,9 +60,7 @@ import Synchronization
     precondition(!node.queued)
     node.queued = true
     node.next = nil
-    unsafe node.previous = unsafe tail
-    if let last = unsafe tail { unsafe last._withUnsafeGuaranteedRef { $0.next = node } } else { head = node }
-    unsafe tail = Unmanaged.passUnretained(node)
+    unsafe links.address.pointee.append(node)
     lock.release()
     unsafe interrupts_restore(flags)
   }
@@ -45,26 +68,13 @@ import Synchronization
   public func remove(_ node: WaitNode) {
     let flags = unsafe interrupts_save()
     lock.acquire()
-    if node.queued { unlink(node) }
+    if node.queued { unsafe links.address.pointee.unlink(node) }
     lock.release()
     unsafe interrupts_restore(flags)
   }
 
-  private func unlink(_ node: WaitNode) {
-    node.queued = false
-    let next = node.next
-    node.next = nil
-    if let next { unsafe next.previous = unsafe node.previous } else { unsafe tail = unsafe node.previous }
-    if let previous = unsafe node.previous {
-      unsafe previous._withUnsafeGuaranteedRef { $0.next = next }
-    } else {
-      head = next
-    }
-    unsafe node.previous = nil
-  }
-
   /// Whether anybody waits; a hint, for senders that can skip the lock.
-  public var isEmpty: Bool { unsafe tail == nil }
+  public var isEmpty: Bool { unsafe links.address.pointee.tail == nil }
 
   /// Wakes everyone, or up to `count` of the exclusive waiters and all others.
   public func wake(_ count: Int = .max) {
@@ -72,7 +82,7 @@ import Synchronization
     let flags = unsafe interrupts_save()
     lock.acquire()
     var left = count
-    var node = head
+    var node = unsafe links.address.pointee.head
     while let current = node {
       node = current.next
       current.notify()
@@ -117,7 +127,25 @@ import Synchronization
   }
 }
 
-extension WaitQueue {
+/// A wait list that pollers and others can hold on to.
+public final class WaitQueue: Sendable {
+  private let list = WaitList()
+
+  public init() {}
+
+  public func add(_ node: WaitNode) { list.add(node) }
+  public func remove(_ node: WaitNode) { list.remove(node) }
+  public var isEmpty: Bool { list.isEmpty }
+  public func wake(_ count: Int = .max) { list.wake(count) }
+
+  /// `WaitList.wait`.
+  public func wait<Result>(
+    interruptible: Bool = true, deadline: Deadline? = nil, reason: StaticString = "", exclusive: Bool = false,
+    until condition: () -> Result?
+  ) throws(Errno) -> Result {
+    try list.wait(interruptible: interruptible, deadline: deadline, reason: reason, exclusive: exclusive, until: condition)
+  }
+
   /// Waits for a value as reads and writes of streams do: `wouldBlock` at once when they are non-blocking, and a signal restarts
   /// the call or ends it as its handler says.
   ///
@@ -134,144 +162,6 @@ extension WaitQueue {
       default: throw error
       }
     }
-  }
-}
-
-/// What the word of a mutex says.
-private enum Word {
-  static var free: UInt32 { 0 }
-  static var held: UInt32 { 1 }
-  static var wanted: UInt32 { 2 }
-  /// Held, and somebody who waits has been woken for it before and come too late.
-  static var promised: UInt32 { 3 }
-  /// Nobody's but for the taking of those who wait.
-  static var reserved: UInt32 { 4 }
-}
-
-/// A lock whose waiters sleep; owns its data. Not for interrupt handlers, not under a spin lock.
-public final class Mutex<Value: ~Copyable, Rank: LockRank>: @unchecked Sendable {
-  // SAFETY: `value` is only reached while `word` is ours.
-  private let word = Atomic<UInt32>(Word.free)
-  private let queue = WaitQueue()
-  private var value: Value
-  #if CHECKED
-    private let level: UInt8
-  #endif
-
-  /// `level` stands in for the rank where the same kind of lock is also taken further in: a block device's inode below a file's.
-  public init(_ value: consuming Value, level: UInt8 = Rank.level) {
-    self.value = value
-    #if CHECKED
-      self.level = level
-    #endif
-  }
-
-  private var order: UInt8 {
-    #if CHECKED
-      level
-    #else
-      Rank.level
-    #endif
-  }
-
-  @inline(__always) private func acquire() {
-    if !word.compareExchange(expected: Word.free, desired: Word.held, ordering: .acquiring).exchanged { acquireSlow() }
-    ownership_barrier()
-  }
-
-  @inline(never) private func acquireSlow() {
-    // The first try is made before it is on the queue, the second before it sleeps.
-    var tries = 0
-    _ = try? queue.wait(interruptible: false, reason: "mutex", exclusive: true) {
-      tries += 1
-      return claim(waits: tries > 1, again: tries > 2) ? true : nil
-    }
-  }
-
-  /// Takes the lock, or notes that it is wanted. Whoever comes by may take a free lock before those who wait, which saves
-  /// switches; but a thread that misses it `again` is promised it, or others on its CPU could keep it for ever.
-  private func claim(waits: Bool, again: Bool) -> Bool {
-    while true {
-      let seen = word.load(ordering: .relaxed)
-      let isOurs = seen == Word.free || seen == Word.reserved && waits
-      let new = isOurs ? Word.wanted : seen == Word.reserved ? seen : again ? Word.promised : max(seen, Word.wanted)
-      if new == seen { return false }
-      if word.compareExchange(expected: seen, desired: new, ordering: .acquiring).exchanged { return isOurs }
-    }
-  }
-
-  @inline(__always) private func release() {
-    ownership_barrier()
-    if !word.compareExchange(expected: Word.held, desired: Word.free, ordering: .releasing).exchanged { releaseSlow() }
-    ownership_barrier()
-  }
-
-  @inline(never) private func releaseSlow() {
-    while true {
-      let seen = word.load(ordering: .relaxed)
-      let new = seen == Word.promised ? Word.reserved : Word.free
-      if word.compareExchange(expected: seen, desired: new, ordering: .releasing).exchanged { break }
-    }
-    queue.wake(1)
-  }
-
-  public func withLock<Result: ~Copyable, Failure: Error>(
-    _ body: (inout Value) throws(Failure) -> Result
-  ) throws(Failure) -> Result {
-    MutexOrder.acquire(order)
-    acquire()
-    defer {
-      release()
-      MutexOrder.release(order)
-    }
-    return try body(&value)
-  }
-
-  /// As `withLock`, or nil when somebody holds the lock.
-  public func tryWithLock<Result>(_ body: (inout Value) -> Result) -> Result? {
-    guard word.compareExchange(expected: Word.free, desired: Word.held, ordering: .acquiring).exchanged else { return nil }
-    ownership_barrier()
-    defer { release() }
-    return body(&value)
-  }
-
-  /// Both values of two different locks of this rank, `first` taken first: the caller has an order for them.
-  public static func withBoth<Result, Failure: Error>(
-    _ first: Mutex, _ second: Mutex, _ body: () throws(Failure) -> Result
-  ) throws(Failure) -> Result {
-    MutexOrder.acquire(first.order)
-    first.acquire()
-    second.acquire()
-    defer {
-      second.release()
-      first.release()
-      MutexOrder.release(first.order)
-    }
-    return try body()
-  }
-}
-
-/// The order of sleeping locks, checked as `LockOrder` checks spin locks; the ranks that a thread holds lie in the thread.
-enum MutexOrder {
-  @inline(__always) static func acquire(_ rank: UInt8) {
-    #if CHECKED
-      // SAFETY: the running thread's own field; nil only before the scheduler runs.
-      guard unsafe percpu_thread() != nil else { return }
-      if !LockOrder.holdsNothing { unsafe lock_order_violation(255, rank) }
-      let me = Thread.current
-      if me.heldCount > 0, me.heldCount <= 12, me.held[me.heldCount - 1] >= rank {
-        unsafe lock_order_violation(me.held[me.heldCount - 1], rank)
-      }
-      if me.heldCount < 12 { me.held[me.heldCount] = rank }
-      me.heldCount += 1
-    #endif
-  }
-
-  @inline(__always) static func release(_ rank: UInt8) {
-    #if CHECKED
-      guard unsafe percpu_thread() != nil, Thread.current.heldCount > 0 else { return }
-      Thread.current.heldCount -= 1
-    #endif
   }
 }
 
