@@ -74,6 +74,16 @@ final class ArrayFrameStore: FrameStore {
     next = found.index + 1
   }
   #expect(walked == model.count)
+  for index in UInt32(0)...320 {
+    var run: [UInt32] = []
+    tree.run(from: index) {
+      run.append($0)
+      return run.count < 9
+    }
+    let end = min(index + 9, (index / 16 + 1) * 16)
+    // Where nothing was ever set there is nothing to visit.
+    #expect(run == (index..<end).map { model[$0] ?? 0 } || run.isEmpty && (index..<end).allSatisfy { model[$0] == nil })
+  }
 }
 
 final class Backing {}

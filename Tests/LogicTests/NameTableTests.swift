@@ -35,3 +35,46 @@ import Testing
     #expect(table.count == model.count && table.isEmpty == model.isEmpty)
   }
 }
+
+// What `#expect` cannot take apart itself: spans.
+private func hash(_ name: [UInt8]) -> NameHash { NameHash.of(name.span) }
+private func isEqual(_ name: [UInt8], _ path: [UInt8], _ range: Range<Int>) -> Bool { name.isEqual(to: path.span, range) }
+
+@Test func aNameHasOneHashWhereverItStands() {
+  var random = Seeded(state: 12)
+  for _ in 0..<2000 {
+    let parts = (0..<4).map { _ in (0..<Int.random(in: 0...11, using: &random)).map { _ in UInt8.random(in: 40...55, using: &random) } }
+    let path = Array(parts.joined(separator: [47]))
+    var start = 0
+    for part in path.split(separator: 47, omittingEmptySubsequences: false) {
+      let found = NameHash.until(47, in: path.span, from: start)
+      #expect(found.end == start + part.count)
+      #expect(found.hash == hash(Array(part)))
+      #expect(isEqual(Array(part), path, start..<found.end))
+      if !part.isEmpty {
+        var other = Array(part)
+        other[Int.random(in: 0..<other.count, using: &random)] ^= 128
+        #expect(!isEqual(other, path, start..<found.end))
+        #expect(hash(other) != found.hash)
+      }
+      #expect(!isEqual(part + [0], path, start..<found.end))
+      start = found.end + 1
+    }
+  }
+}
+
+/// Names as programs make them: no bucket gets much more than its share, and hardly two have the same hash.
+@Test(arguments: ["file%", "%", "%.o", "a%b%c%d", "IMG_20261127_0%.jpg", "%file"]) func namesThatDifferByANumberAreSpread(form: String) {
+  let count = 4096
+  var buckets = [Int](repeating: 0, count: count)
+  var hashes: Set<UInt32> = []
+  for number in 0..<count {
+    let name = Array(form.utf8).flatMap { $0 == UInt8(ascii: "%") ? Array(String(number).utf8) : [$0] }
+    let hash = NameHash.of(name.span)
+    buckets[hash.bucket(of: count)] += 1
+    hashes.insert(hash.value)
+  }
+  // Chance alone gives seven or eight.
+  #expect(buckets.max()! <= 12)
+  #expect(hashes.count >= count - 16)
+}

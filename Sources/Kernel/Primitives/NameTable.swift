@@ -25,7 +25,7 @@ public struct NameTable<Value> {
     var index = buckets[hash.bucket(of: buckets.count)]
     while index >= 0 {
       let place = Int(index)
-      if entries[place].hash == hash, entries[place].name == name { return place }
+      if entries[place].hash == hash, entries[place].name.isEqual(to: name.span, 0..<name.count) { return place }
       index = entries[place].nextInBucket
     }
     return nil

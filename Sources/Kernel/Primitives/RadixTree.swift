@@ -3,7 +3,6 @@
 /// A small file is one node of 64 bytes; a lookup walks at most eight nodes and touches no reference count.
 public struct RadixTree: Sendable {
   @usableFromInline var pool: [UInt32] = []
-  @usableFromInline var freeNodes: [UInt32] = []
   /// Levels below the root; 0 while empty.
   @usableFromInline var height: UInt32 = 0
   @usableFromInline var root: UInt32 = 0
@@ -24,11 +23,22 @@ public struct RadixTree: Sendable {
     }
   }
 
-  private mutating func makeNode() -> UInt32 {
-    if let node = freeNodes.popLast() {
-      for slot in 0..<16 { pool[Int(node) * 16 + slot] = 0 }
-      return node
+  /// Visits the entries from an index on, zeroes too, until `visit` answers false or a multiple of sixteen comes: one way down for
+  /// them all.
+  @inlinable public func run(from index: UInt32, _ visit: (UInt32) -> Bool) {
+    guard height > 0, height >= 8 || index >> (height * 4) == 0 else { return }
+    var node = Int(root)
+    var shift = (height - 1) * 4
+    while shift > 0 {
+      let value = pool[node * 16 + Int(index >> shift & 15)]
+      if value == 0 { return }
+      node = Int(value - 1)
+      shift -= 4
     }
+    for slot in Int(index & 15)..<16 where !visit(pool[node * 16 + slot]) { return }
+  }
+
+  private mutating func makeNode() -> UInt32 {
     let node = UInt32(pool.count / 16)
     for _ in 0..<16 { pool.append(0) }
     return node
