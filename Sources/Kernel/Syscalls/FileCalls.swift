@@ -98,15 +98,12 @@ extension Call {
   private func createOrFind(
     _ directory: UInt32, _ text: [UInt8], _ flags: UInt32, _ mode: UInt32, follow: Bool, _ who: Credentials, _ limits: UInt32
   ) throws(Errno) -> (Path, Bool) {
-    do throws(Errno) {
-      let found = try resolve(at: directory, text: text, follow: follow, limits: limits)
-      if flags & OpenFlags.exclusive != 0 { throw Errno.fileExists }
-      return (found, false)
-    } catch {
-      if error != .noSuchFileOrDirectory { throw error }
-    }
     var walk = try walk(at: directory, text, limits: limits)
-    let place = try follow ? walk.resolveCreation(text) : walk.resolveParent(text)
+    let (found, place) = try walk.resolveCreation(text, follow: follow)
+    if let found {
+      if flags & OpenFlags.exclusive != 0 { throw .fileExists }
+      return (found, false)
+    }
     if place.wantsDirectory { throw .isDirectory }
     if place.name.isEmpty || place.name == [46] || place.name == [46, 46] { throw .isDirectory }
     let umask = process.files.withLock { $0.umask }
@@ -430,7 +427,7 @@ extension Call {
     let description = try description(a)
     guard let inode = description.inode, inode.isDirectory else { throw .notDirectory }
     let room = min(try size(c), 32768) / 4
-    var words = [UInt32](repeating: 0, count: room)
+    var words: [UInt32] = []
     var used = 0
     var tooSmall = false
     _ = try description.seek { position throws(Errno) in
@@ -442,6 +439,7 @@ extension Call {
             tooSmall = used == 0
             return false
           }
+          if words.isEmpty { words = Array(repeating: 0, count: room) }
           var out = words.mutableSpan
           Self.put(entry, wide: wide, length: length, into: &out, at: used)
           used += length
@@ -462,38 +460,38 @@ extension Call {
     _ entry: DirectoryEntry, wide: Bool, length: Int, into out: inout MutableSpan<UInt32>, at start: Int
   ) {
     let type = UInt32(UInt8(truncatingIfNeeded: entry.type >> 12))
-    let name = entry.name.span
-    // The name begins in the last word of what is before it.
-    var index: Int
-    let shift: UInt32
     if wide {
-      (out[start], out[start + 1]) = entry.inode.halves
-      (out[start + 2], out[start + 3]) = entry.next.halves
-      out[start + 4] = UInt32(length * 4) | type << 16
-      (index, shift) = (start + 4, 24)
+      (out[start], out[start &+ 1]) = entry.inode.halves
+      (out[start &+ 2], out[start &+ 3]) = entry.next.halves
+      out[start &+ 4] = UInt32(length &* 4) | type << 16
+      put(entry.name.span, into: &out, at: start &+ 4, shift: 24)
     } else {
       out[start] = UInt32(truncatingIfNeeded: entry.inode)
-      out[start + 1] = UInt32(truncatingIfNeeded: entry.next)
-      out[start + 2] = UInt32(length * 4)
-      (index, shift) = (start + 2, 16)
+      out[start &+ 1] = UInt32(truncatingIfNeeded: entry.next)
+      out[start &+ 2] = UInt32(length &* 4)
+      put(entry.name.span, into: &out, at: start &+ 2, shift: 16)
+      out[start &+ length &- 1] |= type << 24
     }
+  }
+
+  /// The name begins in the last word of what is before it: `shift` bits of that are taken.
+  @inline(__always) private static func put(
+    _ name: borrowing Span<UInt8>, into out: inout MutableSpan<UInt32>, at start: Int, shift: UInt32
+  ) {
+    var index = start
     var word = out[index]
-    var at = 0
-    while let four = name.u32(at) {
+    var rest = name.extracting(...)
+    while rest.count >= 4 {
+      let four = rest.firstWord
       out[index] = word | four << shift
-      (index, word) = (index + 1, four >> (32 - shift))
-      at += 4
+      word = four >> (32 - shift)
+      index &+= 1
+      rest = rest.extracting(droppingFirst: 4)
     }
-    var last: UInt32 = 0
-    var place: UInt32 = 0
-    while at < name.count {
-      last |= UInt32(name[at]) << place
-      (at, place) = (at + 1, place + 8)
-    }
+    let last = rest.lastWord
     out[index] = word | last << shift
     // Where the rest does not fit the word, it goes on in the next, which the NUL has made room for.
-    if place + shift > 32 { out[index + 1] = last >> (32 - shift) }
-    if !wide { out[start + length - 1] |= type << 24 }
+    if last >> (32 - shift) > 0 { out[index &+ 1] = last >> (32 - shift) }
   }
 
   /// Truncates by path or descriptor.

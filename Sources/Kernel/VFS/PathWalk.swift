@@ -76,7 +76,7 @@ public struct PathWalk: ~Copyable {
   /// The place a path names. `follow` says whether a link as the last component is followed.
   public mutating func resolve(_ path: [UInt8], follow: Bool = true) throws(Errno) -> Path {
     guard !path.isEmpty else { throw .noSuchFileOrDirectory }
-    return try walk(path, from: try start(of: path, from: nil), follow: follow)
+    return try walk(path, path.count, from: try start(of: path, from: nil), follow: follow)
   }
 
   /// Where a path, or what a link in a directory says, begins.
@@ -99,7 +99,7 @@ public struct PathWalk: ~Copyable {
     var start = end
     while start > 0, path[start - 1] != Self.slash { start -= 1 }
     var parent = try self.start(of: path, from: base)
-    if start > 0 { parent = try walk(Array(path[0..<start]), from: parent, follow: true) }
+    if start > 0 { parent = try walk(path, start, from: parent, follow: true) }
     let directory = try parent.inode()
     guard directory.isDirectory else { throw .notDirectory }
     if !directory.isOpenToSearch { try directory.check(1, context.credentials) }
@@ -107,17 +107,30 @@ public struct PathWalk: ~Copyable {
     return ParentAndName(parent: parent, name: Array(path[start..<end]), wantsDirectory: end < path.count)
   }
 
-  /// As `resolveParent`, for a file that is to be made if it is not there: where the last name is a link, that is where the link leads.
-  public mutating func resolveCreation(_ path: [UInt8]) throws(Errno) -> ParentAndName {
-    var place = try resolveParent(path)
+  /// What a path names, or nil and where it can be made: where its last name is a link that is followed, that is where the link leads.
+  public mutating func resolveCreation(_ path: [UInt8], follow: Bool) throws(Errno) -> (found: Path?, place: ParentAndName) {
+    guard !path.isEmpty else { throw .noSuchFileOrDirectory }
+    var (text, base): ([UInt8], Path?) = (path, nil)
     while true {
+      let linksBefore = linksFollowed
+      let place = try resolveParent(text, from: base)
       let name = place.name
-      if name.isEmpty || name == [Self.dot] || name == [Self.dot, Self.dot] { return place }
+      if place.wantsDirectory || name.isEmpty || name == [Self.dot] || name == [Self.dot, Self.dot] {
+        linksFollowed = linksBefore
+        do throws(Errno) {
+          return (try walk(text, text.count, from: try start(of: text, from: base), follow: follow), place)
+        } catch {
+          if error != .noSuchFileOrDirectory { throw error }
+          return (nil, place)
+        }
+      }
       var (mount, dentry) = (place.parent.mount, place.parent.dentry)
-      dentry = try step(dentry, try dentry.existing(), name.span, 0..<name.count, NameHash.of(name.span))
-      try cross(&mount, &dentry)
-      guard let inode = dentry.inode, inode.isLink, inode.payload as? LinkTarget == nil else { return place }
-      place = try resolveParent(try followed(inode, on: place.parent.mount), from: place.parent)
+      dentry = try Self.lookup(dentry, try dentry.existing(), name, limits: limits)
+      if dentry.isMountPoint.load(ordering: .acquiring) { try cross(&mount, &dentry) }
+      guard let inode = dentry.inode else { return (nil, place) }
+      guard follow, inode.isLink else { return (Path(mount: mount, dentry: dentry), place) }
+      if let target = inode.payload as? LinkTarget { return (try jump(target, from: place.parent), place) }
+      (text, base) = (try followed(inode, on: mount), place.parent)
     }
   }
 
@@ -131,21 +144,22 @@ public struct PathWalk: ~Copyable {
     return target
   }
 
-  private mutating func walk(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
-    var place = try walkToLink(path, from: start, follow: follow)
+  /// - Parameter count: How much of the path is walked: all, or up to a name.
+  private mutating func walk(_ path: [UInt8], _ count: Int, from start: Path, follow: Bool) throws(Errno) -> Path {
+    var place = try walkToLink(path, count, from: start, follow: follow)
     while isAtLink {
       isAtLink = false
-      place = try walkToLink(rest, from: place, follow: follow)
+      place = try walkToLink(rest, rest.count, from: place, follow: follow)
     }
     return place
   }
 
   /// Walks to the end, or to the next link that is followed: what is left is in `rest` then.
-  private mutating func walkToLink(_ path: [UInt8], from start: Path, follow: Bool) throws(Errno) -> Path {
+  private mutating func walkToLink(_ path: [UInt8], _ count: Int, from start: Path, follow: Bool) throws(Errno) -> Path {
     var (mount, dentry) = (start.mount, start.dentry)
     var directory = try dentry.existing()
-    let bytes = path.span
-    let count = bytes.count
+    let all = path.span
+    let bytes = all.extracting(0..<count)
     var position = 0
     while true {
       while position < count, bytes[position] == Self.slash { position += 1 }
@@ -170,9 +184,12 @@ public struct PathWalk: ~Copyable {
         }
       }
       if length > 255 { throw .fileNameTooLong }
-      let child = try step(dentry, directory, bytes, nameStart..<position, hash)
       let above = consume dentry
-      dentry = consume child
+      if let child = above.child(bytes, nameStart..<position, hash) {
+        dentry = child
+      } else {
+        dentry = try Self.lookUpUncached(above, directory, bytes, nameStart..<position, limits)
+      }
       var outside: Mount?
       if dentry.isMountPoint.load(ordering: .acquiring) {
         outside = mount
@@ -189,7 +206,7 @@ public struct PathWalk: ~Copyable {
           continue
         }
         let target = try followed(inode, on: place.mount)
-        rest = position < count ? target + [Self.slash] + path[position...] : target
+        rest = position < count ? target + [Self.slash] + path[position..<count] : target
         isAtLink = true
         return try self.start(of: target, from: place)
       }
@@ -225,22 +242,22 @@ public struct PathWalk: ~Copyable {
     if limits & WalkLimit.noCrossing != 0, mount !== before { throw .improperLink }
   }
 
-  /// One name down, from the cache or the file system.
-  @inline(__always) private func step(
-    _ parent: Dentry, _ directory: Inode, _ bytes: borrowing Span<UInt8>, _ range: Range<Int>, _ hash: NameHash
-  ) throws(Errno) -> Dentry {
-    if let child = parent.child(bytes, range, hash) { return child }
-    return try lookUpUncached(parent, directory, bytes, range)
-  }
+  // What is not in the cache is looked up by functions that do not have the walk: it stays in registers while names are found.
 
-  private func lookUpUncached(
-    _ parent: Dentry, _ directory: Inode, _ bytes: borrowing Span<UInt8>, _ range: Range<Int>
+  @inline(never) private static func lookUpUncached(
+    _ parent: Dentry, _ directory: Inode, _ bytes: borrowing Span<UInt8>, _ range: Range<Int>, _ limits: UInt32
   ) throws(Errno) -> Dentry {
-    if limits & WalkLimit.cached != 0 { throw .wouldBlock }
     var name: [UInt8] = []
     name.reserveCapacity(range.count)
     for index in range { name.append(bytes[index]) }
-    return try Self.lookup(parent, directory, name)
+    return try lookUpUncached(parent, directory, name, limits)
+  }
+
+  private static func lookUpUncached(
+    _ parent: Dentry, _ directory: Inode, _ name: [UInt8], _ limits: UInt32
+  ) throws(Errno) -> Dentry {
+    if limits & WalkLimit.cached != 0 { throw .wouldBlock }
+    return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, name) }
   }
 
   /// Into what is mounted at a place.
@@ -252,9 +269,9 @@ public struct PathWalk: ~Copyable {
   }
 
   /// The dentry of a name, made if need be; negative when the file system has no such name.
-  public static func lookup(_ parent: Dentry, _ directory: Inode, _ name: [UInt8]) throws(Errno) -> Dentry {
+  public static func lookup(_ parent: Dentry, _ directory: Inode, _ name: [UInt8], limits: UInt32 = 0) throws(Errno) -> Dentry {
     if let child = parent.child(name.span) { return child }
-    return try directory.mutex.withLock { _ throws(Errno) in try lookupLocked(parent, directory, name) }
+    return try lookUpUncached(parent, directory, name, limits)
   }
 
   /// As `lookup`, for who holds the directory's mutex and is about to change what it finds. A dentry from before that may be
