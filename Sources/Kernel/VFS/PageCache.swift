@@ -42,17 +42,20 @@ extension Inode {
     }
   }
 
-  /// A page that will be overwritten as a whole: not read. The inode's mutex is held.
-  private func freshPage(_ index: UInt32) throws(Errno) -> Frame {
-    if let frame = cachedPage(index) { return frame }
+  /// A page that will be overwritten as a whole, or of which the file has nothing yet: not read. The inode's mutex is held.
+  ///
+  /// - Returns: Also whether it has what was in the frame before: of a page behind the end of the file, which nobody can see, the
+  ///   caller overwrites or zeroes all.
+  private func freshPage(_ index: UInt32, isBehindEnd: Bool) throws(Errno) -> (frame: Frame, isRaw: Bool) {
+    if let frame = cachedPage(index) { return (frame, false) }
     let fresh: Frame? = try fill.withLock { _ throws(Errno) in
       if pages.withLock({ $0[index] }) != 0 { return nil }
       let frame = try newPage()
-      frame.zero()
+      if !isBehindEnd { frame.zero() }
       insert(frame, at: index, 0)
       return frame
     }
-    return if let fresh { fresh } else { try page(index) }
+    return if let fresh { (fresh, isBehindEnd) } else { (try page(index), false) }
   }
 
   /// A frame for a page of this file, counted against what its file system may hold.
@@ -110,6 +113,17 @@ extension Inode {
     while buffer.count > 0, position < end {
       guard let index = UInt32(exactly: position >> 12) else { break }
       let start = Int(position & 0xFFF)
+      if start == 0, buffer.count >= 2 * pageSize, end - position >= 8192 {
+        let wholePages = Int(min(end - position, UInt64(buffer.count))) >> 12
+        let (ready, copied) = readRun(&buffer, index, limit: wholePages)
+        total += copied
+        position += UInt64(copied)
+        if copied < ready {
+          if total == 0 { throw .badAddress }
+          break
+        }
+        if ready > 0 { continue }
+      }
       let count = min(pageSize - start, buffer.count, Int(min(end - position, 4096)))
       let frame: Frame
       let wanted = (UInt64(start) + min(end - position, UInt64(buffer.count)) + 4095) >> 12
@@ -172,19 +186,23 @@ extension Inode {
   private func writePart(_ buffer: inout IOBuffer, _ index: UInt32, _ start: Int) throws(Errno) -> Int {
     let count = min(pageSize - start, buffer.count)
     // The page first: a block allocated for it holds somebody's old data.
-    let frame = count == pageSize ? try freshPage(index) : try page(index)
-    defer { Frames.release(frame) }
+    let isBehindEnd = start == 0 && UInt64(index) << 12 >= size
+    let (frame, isRaw) =
+      isBehindEnd || count == pageSize ? try freshPage(index, isBehindEnd: isBehindEnd) : (try page(index), false)
+    var written = 0
+    defer {
+      if isRaw, written < pageSize { frame.zero(from: written, to: pageSize) }
+      if written > 0 { markDirty(index) }
+      Frames.release(frame)
+    }
     // And who has nothing to write gets no room for it.
     try buffer.touch(count)
     try fileSystem.reserve(self, index, start..<(start + count))
     while true {
       enterPreemptionOff()
-      let copied = buffer.take(into: frame, offset: start, count: count)
+      written = buffer.take(into: frame, offset: start, count: count)
       leavePreemptionOff()
-      if copied > 0 {
-        markDirty(index)
-        return copied
-      }
+      if written > 0 { return written }
       try buffer.touch(count)
     }
   }

@@ -76,6 +76,32 @@ extension Inode {
     return Frame(value & ~Self.stateBits)
   }
 
+  /// Reads whole pages that are in memory one behind the other, up to sixteen: how many bytes were to be had, and how many of them
+  /// the buffer took.
+  func readRun(_ buffer: inout IOBuffer, _ index: UInt32, limit: Int) -> (ready: Int, copied: Int) {
+    var frames = InlineArray<16, Frame>(repeating: Frame(0))
+    var count = 0
+    pages.withLock { tree in
+      tree.run(from: index) { value in
+        // A page with the mark is for those who see to it that more is read.
+        guard count < limit, value != 0, value & (Self.readingBit | Self.aheadBit) == 0 else { return false }
+        let frame = Frame(value & ~Self.stateBits)
+        Frames.retain(frame)
+        frames[count] = frame
+        count += 1
+        return true
+      }
+    }
+    var copied = 0
+    for number in 0..<count {
+      let frame = frames[number]
+      // After a page that it did not take whole, the buffer takes no more.
+      if copied == number * pageSize { copied += buffer.put(frame, offset: 0, count: pageSize) }
+      Frames.release(frame)
+    }
+    return (count * pageSize, copied)
+  }
+
   private func cachedValue(_ index: UInt32) -> UInt32 { pages.withLock { $0[index] } }
 
   /// Pages that the file has.
