@@ -11,6 +11,7 @@ enum LinuxOracle {
   private static let differences = [
     "c/splice/splice_loses_nothing": "until 6.5 a full Unix socket takes what is spliced to it, without a limit",
     "c/overlay/files_without_names": "in 6.1 a file that has lost its name cannot come up: EEXIST",
+    "c/files/advice": "its disk is memory here, and nothing leaves that; on a disk Linux 6.18 passes",
     "c/xattr/of_users": noUserAttributes, "c/xattr/of_users_in_memory": noUserAttributes, "c/xattr/room": noUserAttributes,
     "c/xattr/at_once": noUserAttributes, "c/xattr/with_the_host": noUserAttributes,
   ]

@@ -200,18 +200,4 @@ extension Call {
       throw error
     }
   }
-
-  /// readahead(2): into the page cache, now.
-  func readahead() throws(Errno) -> UInt32 {
-    let description = try description(a)
-    guard description.isReadable, let inode = description.inode, inode.isRegular else { throw .invalidArgument }
-    let start = long(b, c)
-    let end = min(inode.size, start &+ UInt64(d))
-    var page = start >> 12
-    while page << 12 < end, let index = UInt32(exactly: page) {
-      Frames.release(try inode.page(index))
-      page += 1
-    }
-    return 0
-  }
 }

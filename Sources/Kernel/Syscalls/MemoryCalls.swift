@@ -156,7 +156,7 @@ extension Call {
     return 0
   }
 
-  /// madvise(2): MADV_DONTNEED drops private pages; hints change nothing.
+  /// madvise(2): MADV_DONTNEED drops private pages, MADV_WILLNEED reads pages of files; other hints change nothing.
   func madvise() throws(Errno) -> UInt32 {
     guard a & 0xFFF == 0, let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .invalidArgument }
     switch c {
@@ -164,23 +164,39 @@ extension Call {
       let space = try currentSpace()
       try space.discard(a..<(a + size))
       return 0
-    case 0, 1, 2, 3, 14, 15, 16, 17: return 0  // advice about access, huge pages, dumps: nothing to do
+    case 3:
+      let space = try currentSpace()
+      var address = a
+      while address < a + size {
+        guard let area = space.state.withLock({ $0.areas.find(address) }) else { throw .noMemory }
+        let end = min(area.end, a + size)
+        let first = area.pageOffset &+ (address - area.start) >> 12
+        area.backing?.inode.content.willNeed(first..<max(first, first &+ (end - address) >> 12))
+        address = end
+      }
+      return 0
+    case 0, 1, 2, 14, 15, 16, 17: return 0  // advice about access, huge pages, dumps: nothing to do
     default: throw .invalidArgument
     }
   }
 
+  /// Which pages need no reading: of a file, also those that are not in the page table. SPEC: mincore(2).
   func mincore() throws(Errno) -> UInt32 {
     guard a & 0xFFF == 0 else { throw .invalidArgument }
     guard let size = b.pageUp, UInt64(a) + UInt64(size) <= 0xC000_0000 else { throw .noMemory }
     let space = try currentSpace()
     var flags: [UInt8] = []
-    var address = a
-    while address < a &+ size {
-      guard space.state.withLock({ $0.areas.find(address) }) != nil else { throw .noMemory }
-      flags.append(space.table.entry(address) & 1 != 0 ? 1 : 0)
-      address += 4096
+    for page in 0..<size / 4096 {
+      let address = a + page * 4096
+      guard let area = space.state.withLock({ $0.areas.find(address) }) else { throw .noMemory }
+      let isPresent = space.table.entry(address) & 1 != 0
+      let index = area.pageOffset &+ (address - area.start) >> 12
+      flags.append(isPresent || area.backing?.inode.content.isCached(index) == true ? 1 : 0)
+      if flags.count == 4096 || page + 1 == size / 4096 {
+        try UserMemory.write(flags.span, to: c &+ (page + 1 - UInt32(flags.count)))
+        flags.removeAll(keepingCapacity: true)
+      }
     }
-    try UserMemory.write(flags.span, to: c)
     return 0
   }
 }

@@ -50,10 +50,4 @@ extension Call {
     if a == .max { return process.personality.load(ordering: .relaxed) }
     return process.personality.exchange(a, ordering: .relaxed)
   }
-
-  /// Advice needs no action: read-ahead follows from use.
-  func fadvise() throws(Errno) -> UInt32 {
-    guard try description(a).inode?.isRegular == true else { throw .illegalSeek }
-    return 0
-  }
 }

@@ -377,14 +377,14 @@ extension Inode {
   }
 
   /// Forgets clean pages that nobody maps; the number freed.
-  public func dropCleanPages() -> Int {
+  public func dropCleanPages(_ range: Range<UInt32> = 0..<(.max)) -> Int {
     settleReads()
-    var next: UInt32 = 0
+    var next = range.lowerBound
     var freed = 0
     while true {
       var victim: Frame?
       let more = pages.withLock { tree in
-        guard let found = tree.first(from: next) else { return false }
+        guard let found = tree.first(from: next), found.index < range.upperBound else { return false }
         next = found.index &+ 1
         let frame = Frame(found.value & ~Self.stateBits)
         if found.value & (Self.dirtyBit | Self.readingBit) == 0, Frames.referenceCount(frame) == 1 {

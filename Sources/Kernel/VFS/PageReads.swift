@@ -37,7 +37,7 @@ final class PageRun {
 /// has asked for says where the next read-ahead begins.
 extension Inode {
   /// The longest read-ahead, in pages.
-  private static var longestWindow: UInt32 { 32 }
+  private static var longestWindow: UInt32 { 64 }
 
   /// A page, read from the file system if need be, with a reference for the caller. `wanted` pages from there on will be asked
   /// for. May sleep.
@@ -139,6 +139,32 @@ extension Inode {
       guard let first else { return }
       _ = try? read(first, (min(Self.longestWindow, end - first), first), from: device, &runs)
     }
+  }
+
+  /// Starts to read those pages of a range that are not there, as long as memory is plentiful.
+  public func willNeed(_ range: Range<UInt32>) {
+    guard let device = fileSystem.device else { return }
+    let end = min(range.upperBound, pageCount)
+    var next = range.lowerBound
+    while next < end, Frames.hasPages(1024) {
+      let reached: UInt32? = fill.withLock { runs in
+        settle(&runs)
+        while next < end, cachedValue(next) != 0 { next += 1 }
+        if next == end { return nil }
+        // What cannot be read is the business of those who read it.
+        guard let run = try? read(next, (min(Self.longestWindow, end - next), nil), from: device, &runs) else { return next + 1 }
+        return run.pages.upperBound
+      }
+      guard let reached else { return }
+      next = reached
+    }
+  }
+
+  /// Whether a page is in memory: a hint, as it may go at any time.
+  public func isCached(_ index: UInt32) -> Bool {
+    settleReads()
+    let value = cachedValue(index)
+    return value != 0 && value & Self.readingBit == 0
   }
 
   /// Starts to read pages, up to one that is there. Nil when nothing of them is on the device.

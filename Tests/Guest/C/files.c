@@ -410,3 +410,72 @@ CASE(paths_of_every_length) {
   }
   OK(munmap(page, 3 * 4096));
 }
+
+static int resident(char *map, int pages) {
+  unsigned char flags[64];
+  OK(mincore(map, pages * 4096, flags));
+  int count = 0;
+  for (int i = 0; i < pages; i++) count += flags[i] & 1;
+  return count;
+}
+
+// posix_fadvise: what will not be needed leaves the cache, written before; what will be comes.
+CASE(advice) {
+  on_disk();
+  int fd = OK(open("file", O_RDWR | O_CREAT | O_TRUNC, 0644));
+  static char content[64 * 4096], found[sizeof content];
+  for (unsigned i = 0; i < sizeof content; i++) content[i] = i * 31 + (i >> 12);
+  // The last page is half there.
+  int size = sizeof content - 2048;
+  EQUAL(write(fd, content, size), size);
+  OK(fsync(fd));
+  char *map = mmap(NULL, sizeof content, PROT_READ, MAP_SHARED, fd, 0);
+  CHECK(map != MAP_FAILED);
+  EQUAL(resident(map, 64), 64);
+  // Parts of pages stay, and with Linux all that it has together with them.
+  EQUAL(posix_fadvise(fd, 4096 * 8 + 1, 4096 * 8, POSIX_FADV_DONTNEED), 0);
+  CHECK(resident(map, 9) == 9 && resident(map + 4096 * 16, 48) == 48);
+  EQUAL(posix_fadvise(fd, 0, size, POSIX_FADV_DONTNEED), 0);
+  EQUAL(resident(map, 64), 0);
+  // Others change nothing.
+  EQUAL(posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL), 0);
+  EQUAL(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
+  EQUAL(posix_fadvise(fd, 0, 0, POSIX_FADV_NORMAL), 0);
+  EQUAL(posix_fadvise(fd, 0, 0, POSIX_FADV_NOREUSE), 0);
+  EQUAL(resident(map, 64), 0);
+  EQUAL(posix_fadvise(fd, 4096 * 4, 4096 * 8, POSIX_FADV_WILLNEED), 0);
+  for (int tries = 0; resident(map + 4096 * 4, 8) < 8 && tries < 1000; tries++) usleep(1000);
+  EQUAL(resident(map + 4096 * 4, 8), 8);
+  OK(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+  OK(readahead(fd, 0, sizeof content));
+  for (int tries = 0; resident(map, 8) < 8 && tries < 1000; tries++) usleep(1000);
+  EQUAL(resident(map, 8), 8);
+  OK(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+  OK(madvise(map, sizeof content, MADV_WILLNEED));
+  for (int tries = 0; resident(map, 8) < 8 && tries < 1000; tries++) usleep(1000);
+  EQUAL(resident(map, 8), 8);
+  // What somebody looks at stays.
+  CHECK(map[4096 * 2] == content[4096 * 2]);
+  OK(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+  CHECK(resident(map + 4096 * 2, 1) == 1);
+  // What was changed is not lost.
+  memset(content + 5000, 0x5A, 9000);
+  EQUAL(pwrite(fd, content + 5000, 9000, 5000), 9000);
+  OK(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+  EQUAL(pread(fd, found, sizeof found, 0), size);
+  CHECK(!memcmp(content, found, size));
+  EQUAL(posix_fadvise(fd, 0, 0, 6), EINVAL);
+  EQUAL(posix_fadvise(fd, 0, 0, -1), EINVAL);
+  EQUAL(posix_fadvise64(fd, 0, -1LL, POSIX_FADV_NORMAL), EINVAL);
+  EQUAL(posix_fadvise(-1, 0, 0, POSIX_FADV_NORMAL), EBADF);
+  int ends[2];
+  OK(pipe(ends));
+  EQUAL(posix_fadvise(ends[0], 0, 0, POSIX_FADV_NORMAL), ESPIPE);
+  FAILS(readahead(ends[0], 0, 4096), EINVAL);
+  int path = OK(open("file", O_PATH));
+  EQUAL(posix_fadvise(path, 0, 0, POSIX_FADV_NORMAL), EBADF);
+  FAILS(readahead(path, 0, 4096), EBADF);
+  int writer = OK(open("file", O_WRONLY));
+  FAILS(readahead(writer, 0, 4096), EBADF);
+  OK(munmap(map, sizeof content));
+}
