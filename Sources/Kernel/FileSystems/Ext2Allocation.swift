@@ -11,7 +11,7 @@ import VFS
 extension Ext2FS {
   /// Takes the first clear bit of a bitmap at or after `start`, wrapping around; nil when all `count` are set.
   private func takeBit(_ block: UInt32, count: UInt32, start: UInt32) throws(Errno) -> UInt32? {
-    try changeBlock(block) { bytes in
+    try changeAllocation(block) { bytes in
       var bit = start < count ? start : 0
       var left = count
       while left > 0 {
@@ -37,7 +37,7 @@ extension Ext2FS {
 
   /// Clears a bit; false when it was clear already (a corrupt file system).
   private func clearBit(_ block: UInt32, _ bit: UInt32) throws(Errno) -> Bool {
-    try changeBlock(block) { bytes in
+    try changeAllocation(block) { bytes in
       let index = Int(bit >> 3)
       let was = bytes[index] & 1 << UInt8(bit & 7) != 0
       bytes[index] &= ~(1 << UInt8(bit & 7))

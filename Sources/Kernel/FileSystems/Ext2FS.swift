@@ -22,8 +22,11 @@ final class Ext2Node {
 /// SPEC: "The Second Extended File System", D. Poirier; mke2fs(8) for what images look like.
 public final class Ext2FS: FileSystem {
   private let mounted: MountedDisk
-  /// Everything that is not a file's or directory's content, a block a page.
+  /// What leads to the content of files and directories, a block a page: the inode tables, indirect blocks, extended attributes.
   let metadata: Inode
+  /// What can be made again from that: bitmaps, group descriptors, the superblock. fsync does not write it. The disk may be behind
+  /// with it for as long as with what nobody asked to be written, and then e2fsck counts again.
+  let allocation: Inode
   let superblock: Ext2Superblock
   /// Allocation state: one descriptor a group.
   let groups: Mutex<[Ext2Group], FileSystemRank>
@@ -39,14 +42,18 @@ public final class Ext2FS: FileSystem {
   var disk: BlockNode { mounted.node }
   var table: InodeTable { mounted.inodes }
 
-  private init(_ mounted: MountedDisk, _ superblock: Ext2Superblock, _ metadata: Inode, _ groups: [Ext2Group]) {
+  private init(_ mounted: MountedDisk, _ superblock: Ext2Superblock, _ metadata: Inode, _ allocation: Inode, _ groups: [Ext2Group]) {
     self.mounted = mounted
     self.superblock = superblock
     self.metadata = metadata
+    self.allocation = allocation
     self.groups = Mutex(groups)
   }
 
-  deinit { WriteBack.abandon(metadata) }
+  deinit {
+    WriteBack.abandon(metadata)
+    WriteBack.abandon(allocation)
+  }
 
   /// Reads and checks the superblock and the group descriptors, and marks the file system as in use.
   static func mount(_ node: BlockNode, readOnly: Bool) throws(Errno) -> Ext2FS {
@@ -66,15 +73,16 @@ public final class Ext2FS: FileSystem {
       throw .invalidArgument
     }
     if superblock.mustBeReadOnly { mounted.stop() }
-    let metadata = MetadataBlocks.make(
-      disk, blockBytes: superblock.blockSize, endSector: UInt64(superblock.blockCount) << UInt64(superblock.blockShift - 9))
     guard UInt64(superblock.blockCount) << UInt64(superblock.blockShift) <= disk.inode.size else {
       log("ext2: the file system is larger than its device")
       throw .invalidArgument
     }
     // The first bytes came through the device's own cache.
     try disk.invalidate()
-    let fileSystem = Ext2FS(mounted, superblock, metadata, try readGroups(metadata, superblock))
+    let endSector = UInt64(superblock.blockCount) << UInt64(superblock.blockShift - 9)
+    let metadata = MetadataBlocks.make(disk, blockBytes: superblock.blockSize, endSector: endSector)
+    let allocation = MetadataBlocks.make(disk, blockBytes: superblock.blockSize, endSector: endSector)
+    let fileSystem = Ext2FS(mounted, superblock, metadata, allocation, try readGroups(allocation, superblock))
     try fileSystem.start()
     return fileSystem
   }
@@ -99,11 +107,11 @@ public final class Ext2FS: FileSystem {
     return .ioError
   }
 
-  private static func readGroups(_ metadata: Inode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
+  private static func readGroups(_ allocation: Inode, _ superblock: Ext2Superblock) throws(Errno) -> [Ext2Group] {
     let perBlock = superblock.blockSize / Ext2Group.size
     var groups: [Ext2Group] = []
     for index in 0..<Int(superblock.groupCount) {
-      let frame = try metadata.page(superblock.descriptorBlock + UInt32(index / perBlock))
+      let frame = try allocation.page(superblock.descriptorBlock + UInt32(index / perBlock))
       defer { Frames.release(frame) }
       guard let group = frame.withBytes({ Ext2Group($0, at: index % perBlock * Ext2Group.size, superblock) }) else {
         log("ext2: group descriptor \(index) is corrupt")
@@ -123,10 +131,19 @@ public final class Ext2FS: FileSystem {
   }
 
   func changeBlock<Result>(_ block: UInt32, _ body: (inout MutableSpan<UInt8>) -> Result) throws(Errno) -> Result {
-    let frame = try metadata.page(block)
+    try change(block, of: metadata, body)
+  }
+
+  /// Changes a block of bitmaps, of group descriptors, or the superblock's.
+  func changeAllocation<Result>(_ block: UInt32, _ body: (inout MutableSpan<UInt8>) -> Result) throws(Errno) -> Result {
+    try change(block, of: allocation, body)
+  }
+
+  private func change<Result>(_ block: UInt32, of blocks: Inode, _ body: (inout MutableSpan<UInt8>) -> Result) throws(Errno) -> Result {
+    let frame = try blocks.page(block)
     defer { Frames.release(frame) }
     let result = frame.withMutableBytes { body(&$0) }
-    metadata.markDirty(block)
+    blocks.markDirty(block)
     return result
   }
 
@@ -138,7 +155,7 @@ public final class Ext2FS: FileSystem {
     let (freeBlocks, freeInodes) = groups.withLock { groups in
       (groups.reduce(0) { $0 + UInt32($1.freeBlocks) }, groups.reduce(0) { $0 + UInt32($1.freeInodes) })
     }
-    try changeBlock(block) { bytes in
+    try changeAllocation(block) { bytes in
       bytes.put32(freeBlocks, at: at + 12)
       bytes.put32(freeInodes, at: at + 16)
       bytes.put32(now, at: at + 48)
@@ -151,7 +168,7 @@ public final class Ext2FS: FileSystem {
     try groups.withLock { groups throws(Errno) in
       let perBlock = superblock.blockSize / Ext2Group.size
       for (index, group) in groups.enumerated() {
-        try changeBlock(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes in
+        try changeAllocation(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes in
           group.encodeCounts(into: &bytes, at: index % perBlock * Ext2Group.size)
         }
       }
@@ -165,7 +182,7 @@ public final class Ext2FS: FileSystem {
     try WriteBack.run(self)
     try writeGroups()
     try setState(superblock.state & ~Ext2Superblock.cleanState)
-    try commit(names: true)
+    try commit(all: true)
   }
 
   public func sync(_ inode: Inode) throws(Errno) {
@@ -178,16 +195,18 @@ public final class Ext2FS: FileSystem {
       try syncAll()
       // What was retired is free now; and nothing is clean before it is.
       try writeGroups()
-      try commit()
+      try commit(all: true)
       try setState(superblock.state | Ext2Superblock.cleanState)
-      try commit()
+      try commit(all: true)
     }
     _ = metadata.dropCleanPages()
+    _ = allocation.dropCleanPages()
   }
 
   public func dropUnused() {
     table.dropCleanPages()
     _ = metadata.dropCleanPages()
+    _ = allocation.dropCleanPages()
     table.dropUnused()
   }
 

@@ -31,19 +31,20 @@ extension Ext2FS {
   /// Blocks that will be free.
   var retiredBlockCount: UInt32 { retired.withLock { $0.blockCount } }
 
-  /// Writes metadata that has changed, and returns when all that was written is on stable storage. Blocks that were free in it
-  /// before can be used again. With `names` inodes, too: the caller has written all directories.
-  func commit(names: Bool = false) throws(Errno) {
+  /// Writes what leads to content, and returns when all that was written is on stable storage. Blocks that were free in it before can
+  /// be used again. With `all` bitmaps and counts, too, and inodes can be used again: the caller has written all directories.
+  func commit(all: Bool = false) throws(Errno) {
     let (blocks, inodes) = retired.withLock { retired in
       let blocks = retired.blocks
       retired.blocks = []
       retired.blockCount = 0
-      let inodes = names ? retired.inodes : []
-      if names { retired.inodes = [] }
+      let inodes = all ? retired.inodes : []
+      if all { retired.inodes = [] }
       return (blocks, inodes)
     }
     do throws(Errno) {
       try metadata.writeBack()
+      if all { try allocation.writeBack() }
       try BlockRequest.flush(disk.disk)
     } catch {
       retire(blocks)
