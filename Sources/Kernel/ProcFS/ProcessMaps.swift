@@ -151,6 +151,6 @@ extension Path {
   func shownText(of inode: Inode?) -> [UInt8] {
     if let text = namelessText { return text }
     let text = text(root: Task.currentTask.process.pathContext.root) ?? Array("(unreachable)".utf8)
-    return inode === dentry.inode ? text : text + Array(" (deleted)".utf8)
+    return inode === dentry.inode && !dentry.isGone ? text : text + Array(" (deleted)".utf8)
   }
 }

@@ -104,8 +104,6 @@ extension Call {
       if flags & OpenFlags.exclusive != 0 { throw .fileExists }
       return (found, false)
     }
-    if place.wantsDirectory { throw .isDirectory }
-    if place.name.isEmpty || place.name == [46] || place.name == [46, 46] { throw .isDirectory }
     let umask = process.files.withLock { $0.umask }
     let attributes = newAttributes(Mode.regular | mode & 0o7777 & ~umask, in: place.parent)
     do throws(Errno) {
@@ -433,6 +431,7 @@ extension Call {
     _ = try description.seek { position throws(Errno) in
       var next = position
       try inode.mutex.withLock { _ throws(Errno) in
+        if description.path?.dentry.isGone == true { throw .noSuchFileOrDirectory }
         try inode.fileSystem.list(inode, from: position) { entry in
           let length = wide ? (19 + entry.name.count + 1 + 7) / 8 * 2 : (10 + entry.name.count + 2 + 3) / 4
           guard used + length <= room else {

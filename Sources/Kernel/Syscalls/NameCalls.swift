@@ -115,7 +115,7 @@ extension Call {
 
   func getcwd() throws(Errno) -> UInt32 {
     let context = process.pathContext
-    if context.directory.dentry.inode == nil { throw .noSuchFileOrDirectory }
+    if context.directory.dentry.isGone { throw .noSuchFileOrDirectory }
     var text = context.directory.text(root: context.root) ?? Array("(unreachable)/".utf8)
     text.append(0)
     guard text.count <= Int(min(b, 0x7FFF_FFFF)) else { throw .outOfRange }
@@ -294,6 +294,8 @@ extension LinkTarget {
   /// What readlink says.
   func text(root: Path) throws(Errno) -> [UInt8] {
     if let text = try text() { return text }
-    return try resolve().text(root: root) ?? Array("(unreachable)".utf8)
+    let path = try resolve()
+    let text = path.text(root: root) ?? Array("(unreachable)".utf8)
+    return path.dentry.isGone ? text + Array(" (deleted)".utf8) : text
   }
 }

@@ -102,18 +102,10 @@ public struct Mutex<Value: ~Copyable, Rank: LockRank>: ~Copyable, @unchecked Sen
     return unsafe body(&value.address.pointee)
   }
 
-  /// Both values of two different locks of this rank, `first` taken first: the caller has an order for them.
-  public static func withBoth<Result, Failure: Error>(
-    _ first: borrowing Mutex, _ second: borrowing Mutex, _ body: () throws(Failure) -> Result
-  ) throws(Failure) -> Result {
-    MutexOrder.acquire(first.order)
-    first.acquire()
-    second.acquire()
-    defer {
-      second.release()
-      first.release()
-      MutexOrder.release(first.order)
-    }
+  /// With another lock of this rank held: the caller has an order for them.
+  public func withLockBelow<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+    acquire()
+    defer { release() }
     return try body()
   }
 }

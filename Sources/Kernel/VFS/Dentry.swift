@@ -21,17 +21,21 @@ public final class Dentry {
   let links: SpinLock<Links, DentryRank>
   /// Given to a name that there was not yet; it stays, so nobody needs a lock to read it.
   private let content: SetOnce<Inode>
-  /// The name is gone from its directory, and this is no more a use of the inode.
+  /// The name is gone from its directory. A directory can still be used by who is in it; it has no names then, and gets none.
   private let isRemoved = Atomic<Bool>(false)
+  /// This is no more a use of the inode.
+  private let isSpent = Atomic<Bool>(false)
   /// Whether some mount covers this directory.
   let isMountPoint = Atomic<Bool>(false)
 
-  public init(name: [UInt8], parent: Dentry?, inode: Inode?) {
+  /// - Parameter isGone: It is in no directory: nobody finds it.
+  public init(name: [UInt8], parent: Dentry?, inode: Inode?, isGone: Bool = false) {
     ownName = name
     hash = NameHash.of(name.span)
     links = SpinLock(Links(parent: parent))
     content = SetOnce(inode)
     inode?.addUser()
+    if isGone { isRemoved.store(true, ordering: .relaxed) }
   }
 
   /// Ancestors that only this dentry kept alive go one by one: a path of a thousand directories must not recurse.
@@ -52,7 +56,9 @@ public final class Dentry {
     }
   }
 
-  public var inode: Inode? { isRemoved.load(ordering: .acquiring) ? nil : content.value }
+  public var inode: Inode? { isSpent.load(ordering: .acquiring) ? nil : content.value }
+  /// Whether the name is gone from its directory, or never was in it.
+  public var isGone: Bool { isRemoved.load(ordering: .acquiring) }
   /// The inode. Throws `noSuchFileOrDirectory`.
   func existing() throws(Errno) -> Inode {
     guard let inode else { throw .noSuchFileOrDirectory }
@@ -138,11 +144,13 @@ public final class Dentry {
     content.set(inode)
   }
 
-  /// The name, which is in no directory any more, stands for nothing.
-  func takeInode() {
+  /// The name, which is in no directory any more, stands for nothing. Who removes a directory holds its mutex.
+  func setRemoved() {
+    isRemoved.store(true, ordering: .releasing)
+    if inode?.isDirectory == true { return }
     let old = links.withLock { _ in
       let old = inode
-      isRemoved.store(true, ordering: .releasing)
+      isSpent.store(true, ordering: .releasing)
       return old
     }
     old?.removeUser()

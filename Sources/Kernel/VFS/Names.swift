@@ -9,10 +9,6 @@ public enum Names {
   private static let renameLock = BootCell<Mutex<Void, RenameRank>>()
   public static func start() { renameLock.set(Mutex(())) }
 
-  private static func checkName(_ name: [UInt8]) throws(Errno) {
-    if name.isEmpty || name == [46] || name == [46, 46] { throw .fileExists }
-  }
-
   /// The directory's inode, checked for change by `who`.
   private static func writable(_ parent: Path, _ who: Credentials) throws(Errno) -> Inode {
     let directory = try parent.inode()
@@ -32,7 +28,7 @@ public enum Names {
   public static func create(
     _ place: ParentAndName, _ who: Credentials, _ make: (Inode) throws(Errno) -> Inode
   ) throws(Errno) -> Path {
-    try checkName(place.name)
+    if place.isNoName { throw .fileExists }
     let parent = place.parent
     let directory = try parent.inode()
     try bringUp(parent, who)
@@ -41,7 +37,6 @@ public enum Names {
       if dentry.inode != nil { throw .fileExists }
       if place.wantsDirectory { throw .noSuchFileOrDirectory }
       _ = try writable(parent, who)
-      if directory.attributes.withLock({ $0.links }) == 0 { throw .noSuchFileOrDirectory }
       dentry.give(try make(directory))
       let fileSystem = directory.fileSystem
       if !fileSystem.namesAreExact { dentry.move(to: parent.dentry, name: fileSystem.keptName(place.name)) }
@@ -68,7 +63,7 @@ public enum Names {
     let parent = place.parent
     let directory = try parent.inode()
     try bringUp(parent, who)
-    let (dentry, inode) = try directory.mutex.withLock { _ throws(Errno) in
+    let inode = try directory.mutex.withLock { _ throws(Errno) in
       let dentry = try PathWalk.lookupLocked(parent.dentry, directory, place.name)
       guard let inode = dentry.inode else { throw .noSuchFileOrDirectory }
       _ = try writable(parent, who)
@@ -76,22 +71,36 @@ public enum Names {
       try checkSticky(directory, inode, who)
       if wantsDirectory {
         guard inode.isDirectory else { throw .notDirectory }
-        guard try inode.fileSystem.isEmpty(inode) else { throw .directoryNotEmpty }
       } else {
         if inode.isDirectory { throw .isDirectory }
         if place.wantsDirectory { throw .notDirectory }
       }
-      try directory.fileSystem.unlink(place.name, inode, in: directory)
-      inode.touch(modification: false)
-      if !wantsDirectory { FileWatches.tell(inode, .attributes) }
-      parent.dentry.remove(dentry)
-      dentry.takeInode()
-      return (dentry, inode)
+      try freeing(dentry, inode) { () throws(Errno) in
+        try directory.fileSystem.unlink(place.name, inode, in: directory)
+        inode.touch(modification: false)
+        if !wantsDirectory { FileWatches.tell(inode, .attributes) }
+        parent.dentry.remove(dentry)
+      }
+      return inode
     }
-    if wantsDirectory { dentry.forgetChildren() }
     directory.touch(modification: true)
     FileWatches.tell(directory, .delete, name: place.name, of: inode)
     try parent.mount.settle(directory)
+  }
+
+  /// Takes a name away by `body`: that of a directory only if that is empty, and nothing comes into it meanwhile. The directory
+  /// that it is in is locked.
+  private static func freeing(_ dentry: Dentry, _ inode: Inode, _ body: () throws(Errno) -> Void) throws(Errno) {
+    guard inode.isDirectory else {
+      try body()
+      return dentry.setRemoved()
+    }
+    try inode.mutex.withLockBelow { () throws(Errno) in
+      guard try inode.fileSystem.isEmpty(inode) else { throw .directoryNotEmpty }
+      try body()
+      dentry.setRemoved()
+      dentry.forgetChildren()
+    }
   }
 
   /// Makes a file without a name on `directory`'s file system. SPEC: open(2) O_TMPFILE.
@@ -109,8 +118,7 @@ public enum Names {
       number /= 10
     } while number > 0
     name.append(35)
-    // In no directory: nobody finds it.
-    return Path(mount: parent.mount, dentry: Dentry(name: name.reversed(), parent: parent.dentry, inode: inode))
+    return Path(mount: parent.mount, dentry: Dentry(name: name.reversed(), parent: parent.dentry, inode: inode, isGone: true))
   }
 
   public static func link(_ source: Path, to place: ParentAndName, _ who: Credentials) throws(Errno) {
@@ -139,8 +147,9 @@ public enum Names {
 
   /// SPEC: POSIX.1-2024 rename(); renameat2(2).
   public static func rename(_ from: ParentAndName, to: ParentAndName, _ how: Renaming = .replaces, _ who: Credentials) throws(Errno) {
-    for name in [from.name, to.name] where name.isEmpty || name == [46] || name == [46, 46] { throw .resourceBusy }
     if from.parent.mount !== to.parent.mount { throw .improperLink }
+    if from.isNoName { throw .resourceBusy }
+    if to.isNoName { throw how == .keeps ? .fileExists : .resourceBusy }
     try bringUp(from.parent, who)
     try bringUp(to.parent, who)
     try renameLock.value.withLock { _ throws(Errno) in try move(from, to: to, how, who) }
@@ -151,16 +160,21 @@ public enum Names {
   public static func move(_ from: ParentAndName, to: ParentAndName, _ how: Renaming, _ who: Credentials) throws(Errno) {
     let oldDirectory = try writable(from.parent, who)
     let newDirectory = try writable(to.parent, who)
-    try lockBoth(oldDirectory, newDirectory) { () throws(Errno) in
+    try lockBoth(from.parent.dentry, oldDirectory, to.parent.dentry, newDirectory) { () throws(Errno) in
       let moved = try PathWalk.lookupLocked(from.parent.dentry, oldDirectory, from.name)
       guard let inode = moved.inode else { throw .noSuchFileOrDirectory }
       let target = try PathWalk.lookupLocked(to.parent.dentry, newDirectory, to.name)
       if how == .keeps, target.inode != nil { throw .fileExists }
-      if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
       if how == .exchanges {
         guard let other = target.inode else { throw .noSuchFileOrDirectory }
         if !other.isDirectory, to.wantsDirectory { throw .notDirectory }
-        if other.isDirectory { try checkNotInside(from.parent.dentry, target) }
+      }
+      if !inode.isDirectory, from.wantsDirectory || how != .exchanges && to.wantsDirectory { throw .notDirectory }
+      if oldDirectory !== newDirectory {
+        if inode.isDirectory, to.parent.dentry.isBelow(moved) { throw .invalidArgument }
+        if let other = target.inode, other.isDirectory, from.parent.dentry.isBelow(target) {
+          throw how == .exchanges ? .invalidArgument : .directoryNotEmpty
+        }
       }
       if target === moved, how == .replaces, !inode.fileSystem.namesAreExact, moved.name != inode.fileSystem.keptName(to.name) {
         // Only its spelling changes.
@@ -174,7 +188,6 @@ public enum Names {
       }
       try checkSticky(oldDirectory, inode, who)
       if let replaced = target.inode { try checkSticky(newDirectory, replaced, who) }
-      if inode.isDirectory { try checkNotInside(to.parent.dentry, moved) }
       if oldDirectory !== newDirectory {
         // A directory's `..` changes.
         if inode.isDirectory { try inode.check(2, who) }
@@ -188,19 +201,14 @@ public enum Names {
     }
   }
 
-  /// A directory must not move below itself.
-  private static func checkNotInside(_ directory: Dentry, _ moved: Dentry) throws(Errno) {
-    var node: Dentry? = directory
-    while let current = node {
-      if current === moved { throw .invalidArgument }
-      node = current.parent
-    }
-  }
-
-  private static func lockBoth(_ a: Inode, _ b: Inode, _ body: () throws(Errno) -> Void) throws(Errno) {
-    if a === b { return try a.mutex.withLock { _ throws(Errno) in try body() } }
-    let (first, second) = a.number < b.number ? (a, b) : (b, a)
-    try Mutex.withBoth(first.mutex, second.mutex, body)
+  /// Both directories, the upper one first as `freeing` has it: the rename lock is held, so that they stay where they are, and nobody
+  /// else holds two that are not one in the other.
+  private static func lockBoth(
+    _ a: Dentry, _ aInode: Inode, _ b: Dentry, _ bInode: Inode, _ body: () throws(Errno) -> Void
+  ) throws(Errno) {
+    if aInode === bInode { return try aInode.mutex.withLock { _ throws(Errno) in try body() } }
+    let (upper, lower) = a.isBelow(b) ? (bInode, aInode) : (aInode, bInode)
+    try upper.mutex.withLock { _ throws(Errno) in try lower.mutex.withLockBelow(body) }
   }
 
   private static func renameLocked(
@@ -211,19 +219,18 @@ public enum Names {
     // It goes after all has been told.
     let replaced = target.useInode()
     defer { replaced?.removeUser() }
-    if let replaced {
-      if inode.isDirectory {
-        guard replaced.isDirectory else { throw .notDirectory }
-        guard try replaced.fileSystem.isEmpty(replaced) else { throw .directoryNotEmpty }
-      } else if replaced.isDirectory {
-        throw .isDirectory
-      }
+    let rename = { () throws(Errno) in
+      try inode.fileSystem.rename(
+        inode, from: from.name, in: oldDirectory, to: to.name, in: newDirectory, replacing: replaced)
+      to.parent.dentry.remove(target)
     }
-    try inode.fileSystem.rename(
-      inode, from: from.name, in: oldDirectory, to: to.name, in: newDirectory, replacing: replaced)
-    to.parent.dentry.remove(target)
-    target.takeInode()
-    if replaced?.isDirectory == true { target.forgetChildren() }
+    if let replaced {
+      if inode.isDirectory, !replaced.isDirectory { throw .notDirectory }
+      if !inode.isDirectory, replaced.isDirectory { throw .isDirectory }
+      try freeing(target, replaced, rename)
+    } else {
+      try rename()
+    }
     moved.move(to: to.parent.dentry, name: inode.fileSystem.keptName(to.name))
     oldDirectory.touch(modification: true)
     newDirectory.touch(modification: true)

@@ -33,6 +33,9 @@ public struct ParentAndName {
     self.name = name
     self.wantsDirectory = wantsDirectory
   }
+
+  /// The path ended in `.` or `..`, or was the root: that exists, and nothing can be made, moved or removed by it.
+  public var isNoName: Bool { name.isEmpty || name == [46] || name == [46, 46] }
 }
 
 /// What is forbidden on the way, as openat2 numbers it. SPEC: openat2(2).
@@ -108,6 +111,7 @@ public struct PathWalk: ~Copyable {
   }
 
   /// What a path names, or nil and where it can be made: where its last name is a link that is followed, that is where the link leads.
+  /// - Throws: `isDirectory` for a name with a slash behind it: what is made here is none.
   public mutating func resolveCreation(_ path: [UInt8], follow: Bool) throws(Errno) -> (found: Path?, place: ParentAndName) {
     guard !path.isEmpty else { throw .noSuchFileOrDirectory }
     var (text, base): ([UInt8], Path?) = (path, nil)
@@ -115,15 +119,11 @@ public struct PathWalk: ~Copyable {
       let linksBefore = linksFollowed
       let place = try resolveParent(text, from: base)
       let name = place.name
-      if place.wantsDirectory || name.isEmpty || name == [Self.dot] || name == [Self.dot, Self.dot] {
+      if place.isNoName {
         linksFollowed = linksBefore
-        do throws(Errno) {
-          return (try walk(text, text.count, from: try start(of: text, from: base), follow: follow), place)
-        } catch {
-          if error != .noSuchFileOrDirectory { throw error }
-          return (nil, place)
-        }
+        return (try walk(text, text.count, from: try start(of: text, from: base), follow: follow), place)
       }
+      if place.wantsDirectory { throw .isDirectory }
       var (mount, dentry) = (place.parent.mount, place.parent.dentry)
       dentry = try Self.lookup(dentry, try dentry.existing(), name, limits: limits)
       if dentry.isMountPoint.load(ordering: .acquiring) { try cross(&mount, &dentry) }
@@ -278,6 +278,8 @@ public struct PathWalk: ~Copyable {
   /// gone from the cache by now, and another have its place.
   static func lookupLocked(_ parent: Dentry, _ directory: Inode, _ name: [UInt8]) throws(Errno) -> Dentry {
     if let child = parent.child(name.span) { return child }
+    // A name would keep it, and it that.
+    if parent.isGone { throw .noSuchFileOrDirectory }
     var name = name
     let fileSystem = directory.fileSystem
     var inode: Inode?

@@ -766,3 +766,94 @@ static void utimes_body(void) {
   OK(unlink("s"));
 }
 CASE(utimensat) { each(utimes_body); }
+
+// A directory that somebody makes a file in is not removed, nor replaced, at the same time: the file would be lost.
+static void removed_while_filled_body(void) {
+  OK(mkdir("spare", 0755));
+  OK(mkdir("d", 0755));
+  pid_t removers[2];
+  removers[0] = CHILD({
+    for (;;)
+      if (!rmdir("d")) mkdir("d", 0755);
+  });
+  removers[1] = CHILD({
+    for (;;)
+      if (!rename("spare", "d")) mkdir("spare", 0755);
+  });
+  int made = 0;
+  for (int tries = 0; tries < 100000 && made < (torture() ? 20000 : 1000); tries++) {
+    int fd = open("d/f", O_CREAT | O_EXCL | O_WRONLY, 0644);
+    if (fd < 0) continue;
+    made++;
+    if (unlink("d/f")) FAIL("lost after %d", made);
+    OK(close(fd));
+  }
+  for (int i = 0; i < 2; i++) {
+    OK(kill(removers[i], SIGKILL));
+    reap(removers[i]);
+  }
+  printf("# %d files\n", made);
+  CHECK(made > 100);
+  rmdir("spare");
+  rmdir("d");
+}
+LIMITED_CASE(removed_while_filled, 120) {
+  on_disk();
+  removed_while_filled_body();
+  off_disk();
+}
+LIMITED_CASE(removed_while_filled_in_memory, 120) {
+  in_memory();
+  removed_while_filled_body();
+}
+
+// Who is in a directory that has been removed sees that it is empty, and gets out of it.
+static void removed_here_body(void) {
+  struct stat before, after;
+  char text[200];
+  OK(mkdir("up", 0755));
+  OK(mkdir("up/here", 0755));
+  OK(stat("up/here", &before));
+  OK(chdir("up/here"));
+  OK(rmdir("../here"));
+  FAILS(stat("../here", &after), ENOENT);
+  OK(stat(".", &after));
+  EQUAL(after.st_ino, before.st_ino);
+  EQUAL(after.st_nlink, 0);
+  CHECK(!getcwd(text, sizeof text) && errno == ENOENT);
+  FAILS(open("file", O_CREAT | O_WRONLY, 0644), ENOENT);
+  FAILS(mkdir("directory", 0755), ENOENT);
+  FAILS(rename("../../up", "moved"), ENOENT);
+  FAILS(stat("nothing", &after), ENOENT);
+  int fd = OK(open(".", O_RDONLY | O_DIRECTORY));
+  FAILS(syscall(SYS_getdents64, fd, text, sizeof text), ENOENT);
+  OK(fchdir(fd));
+  OK(close(fd));
+  long length = OK(readlink("/proc/self/cwd", text, sizeof text - 1));
+  text[length] = 0;
+  CHECK(strstr(text, "/up/here (deleted)"));
+  // Another one of its name is not it.
+  OK(mkdir("../here", 0755));
+  OK(stat("../here", &after));
+  CHECK(after.st_ino != before.st_ino);
+  FAILS(stat("../here/file", &after), ENOENT);
+  CHECK(!getcwd(text, sizeof text) && errno == ENOENT);
+  OK(chdir(".."));
+  CHECK(strstr(getcwd(text, sizeof text), "/up"));
+  OK(rmdir("here"));
+  OK(chdir(".."));
+  OK(rmdir("up"));
+}
+CASE(removed_here) {
+  on_disk();
+  removed_here_body();
+  off_disk();
+}
+CASE(removed_here_in_memory) {
+  OK(mkdir("m", 0755));
+  OK(mount("none", "m", "tmpfs", 0, ""));
+  OK(chdir("m"));
+  removed_here_body();
+  OK(chdir(".."));
+  OK(umount("m"));
+}
