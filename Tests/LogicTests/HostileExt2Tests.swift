@@ -91,6 +91,17 @@ private struct Ext2Walk {
   let used = stride(from: 0, to: walk.bytes.count, by: 4).filter { at in (at..<(at + 4)).contains { walk.bytes[$0] != 0 } }
   var random = Seeded(state: 77)
   let good = walk.bytes
+  // Numbers at their ends, in the superblock and the first group's descriptor.
+  for at in stride(from: 1024, to: 2048 + 32, by: 2) {
+    for value in [0, 1, 0x1_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_0000, 0xFFFF_FFFF] as [UInt32] {
+      for count in [2, 4] {
+        for index in 0..<count { walk.bytes[at + index] = UInt8(truncatingIfNeeded: value >> UInt32(8 * (4 - count + index))) }
+        (walk.visited, walk.entries, walk.attributes) = (0, 0, 0)
+        walk.walk()
+        walk.bytes.replaceSubrange(at..<(at + count), with: good[at..<(at + count)])
+      }
+    }
+  }
   for _ in 0..<rounds(2000, long: 20000) {
     var undo: [(Int, UInt8)] = []
     for _ in 0..<Int.random(in: 1...6, using: &random) {

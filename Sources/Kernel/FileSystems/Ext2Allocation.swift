@@ -58,7 +58,7 @@ extension Ext2FS {
     try groups.withLock { groups throws(Errno) in
       let start = superblock.isDataBlock(goal) ? goal - superblock.firstDataBlock : 0
       let firstGroup = start / superblock.blocksPerGroup
-      let free = groups.reduce(0) { $0 + UInt32($1.freeBlocks) }
+      let free = groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }
       if free == 0 { throw .noSpace }
       for distance in 0..<superblock.groupCount {
         let group = (firstGroup + distance) % superblock.groupCount
@@ -66,7 +66,7 @@ extension Ext2FS {
         let from = distance == 0 ? start % superblock.blocksPerGroup : 0
         guard let bit = try takeBit(groups[Int(group)].blockBitmap, count: superblock.blocks(inGroup: group), start: from)
         else { continue }
-        groups[Int(group)].freeBlocks -= 1
+        groups[Int(group)].takeBlock()
         return superblock.firstDataBlock + group * superblock.blocksPerGroup + bit
       }
       throw .noSpace
@@ -78,7 +78,7 @@ extension Ext2FS {
     try groups.withLock { groups throws(Errno) in
       let index = block - superblock.firstDataBlock
       let group = Int(index / superblock.blocksPerGroup)
-      if try clearBit(groups[group].blockBitmap, index % superblock.blocksPerGroup) { groups[group].freeBlocks += 1 }
+      if try clearBit(groups[group].blockBitmap, index % superblock.blocksPerGroup) { groups[group].freeBlock() }
     }
   }
 
@@ -107,8 +107,7 @@ extension Ext2FS {
         guard groups[Int(group)].freeInodes > 0 else { continue }
         let start = group == 0 ? superblock.firstInode - 1 : 0
         guard let bit = try takeBit(groups[Int(group)].inodeBitmap, count: superblock.inodesPerGroup, start: start) else { continue }
-        groups[Int(group)].freeInodes -= 1
-        if isDirectory { groups[Int(group)].directories += 1 }
+        groups[Int(group)].takeInode(isDirectory: isDirectory)
         return group * superblock.inodesPerGroup + bit + 1
       }
       throw .noSpace
@@ -119,8 +118,7 @@ extension Ext2FS {
     try groups.withLock { groups throws(Errno) in
       let group = Int((number - 1) / superblock.inodesPerGroup)
       guard try clearBit(groups[group].inodeBitmap, (number - 1) % superblock.inodesPerGroup) else { return }
-      groups[group].freeInodes += 1
-      if isDirectory, groups[group].directories > 0 { groups[group].directories -= 1 }
+      groups[group].freeInode(isDirectory: isDirectory)
     }
   }
 
@@ -175,13 +173,30 @@ extension Ext2FS {
       let bytes = inode.size > start ? min(inode.size - start, UInt64(pageSize)) : 0
       count = UInt32((bytes + UInt64(superblock.blockSize) - 1) >> UInt64(superblock.blockShift))
     }
-    try node.record.withLock { record throws(Errno) in
+    try withRecord(of: inode, node) { record throws(Errno) in
       for part in 0..<count {
         let block = try map(node, &record, index * blocksPerPage + part, allocate: forWriting)
         let start = Int(part) << Int(superblock.blockShift)
         visit(block == 0 ? nil : UInt64(block) * UInt64(sectorsPerBlock), start..<(start + superblock.blockSize))
       }
     }
+  }
+
+  /// A file's record, locked; it is left to write-back if `body` takes blocks for it.
+  private func withRecord(
+    of inode: Inode, _ node: Ext2Node, _ body: (inout Ext2InodeRecord) throws(Errno) -> Void
+  ) throws(Errno) {
+    let (sectors, failure) = node.record.withLock { record -> (UInt32?, Errno?) in
+      let before = record.sectors
+      var failure: Errno?
+      do throws(Errno) { try body(&record) } catch { failure = error }
+      return (record.sectors == before ? nil : record.sectors, failure)
+    }
+    if let sectors {
+      inode.attributes.withLock { $0.blocks = UInt64(sectors) }
+      inode.delayAttributes()
+    }
+    if let failure { throw failure }
   }
 
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
@@ -191,7 +206,7 @@ extension Ext2FS {
       let group = UInt32(truncatingIfNeeded: inode.number - 1) / superblock.inodesPerGroup
       node.goal.store(superblock.firstDataBlock + group * superblock.blocksPerGroup, ordering: .relaxed)
     }
-    try node.record.withLock { record throws(Errno) in
+    try withRecord(of: inode, node) { record throws(Errno) in
       let first = UInt32(range.lowerBound >> Int(superblock.blockShift))
       let last = UInt32((range.upperBound - 1) >> Int(superblock.blockShift))
       for part in first...last { _ = try map(node, &record, index * perPage + part, allocate: true) }

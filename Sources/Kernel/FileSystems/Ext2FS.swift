@@ -153,7 +153,7 @@ public final class Ext2FS: FileSystem {
     let at = superblock.blockShift == 10 ? 0 : 1024
     let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
     let (freeBlocks, freeInodes) = groups.withLock { groups in
-      (groups.reduce(0) { $0 + UInt32($1.freeBlocks) }, groups.reduce(0) { $0 + UInt32($1.freeInodes) })
+      (groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }, groups.reduce(0) { $0 &+ UInt32($1.freeInodes) })
     }
     try changeAllocation(block) { bytes in
       bytes.put32(freeBlocks, at: at + 12)

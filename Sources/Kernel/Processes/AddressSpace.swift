@@ -151,6 +151,7 @@ public final class AddressSpace {
           throw error
         }
         inode.markDirty(index)
+        inode.touch(modification: true)
       }
       try mapOrRelease(page, frame, writable: write, area)
     } else if write {
@@ -209,6 +210,7 @@ public final class AddressSpace {
       if let inode = area.backing?.inode {
         try reserve(inode, area.page(of: page))
         inode.markDirty(area.page(of: page))
+        inode.touch(modification: true)
       }
       table.makeWritable(page)
       return

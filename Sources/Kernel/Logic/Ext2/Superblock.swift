@@ -35,6 +35,8 @@ public struct Ext2Superblock: Sendable {
   public static let fileTypes: UInt32 = 2
   /// sparse_super and large_file.
   public static let knownReadOnly: UInt32 = 3
+  /// Their descriptors are in memory all the time.
+  public static let mostGroups: UInt32 = 1 << 16
   public static let cleanState: UInt16 = 1
   public static let faultyState: UInt16 = 2
 
@@ -70,12 +72,12 @@ public struct Ext2Superblock: Sendable {
     guard blocksPerGroup > 0, blocksPerGroup <= bitsPerBlock, inodesPerGroup > 0, inodesPerGroup <= bitsPerBlock,
       inodeSize >= 128, inodeSize <= 1 << blockShift, inodeSize & (inodeSize - 1) == 0,
       firstDataBlock == (blockShift == 10 ? 1 : 0), blockCount > firstDataBlock, inodeCount >= firstInode,
-      UInt64(groupCount) * UInt64(inodesPerGroup) >= UInt64(inodeCount)
+      groupCount <= Self.mostGroups, UInt64(groupCount) * UInt64(inodesPerGroup) >= UInt64(inodeCount)
     else { throw .corrupt }
   }
 
   public var blockSize: Int { 1 << Int(blockShift) }
-  public var groupCount: UInt32 { (blockCount - firstDataBlock + blocksPerGroup - 1) / blocksPerGroup }
+  public var groupCount: UInt32 { (blockCount - firstDataBlock - 1) / blocksPerGroup + 1 }
   /// The block after the superblock's, where the group descriptors begin.
   public var descriptorBlock: UInt32 { firstDataBlock + 1 }
   public var hasFileTypes: Bool { incompatible & Self.fileTypes != 0 }
@@ -97,11 +99,12 @@ public struct Ext2Group: Sendable {
   public var blockBitmap: UInt32
   public var inodeBitmap: UInt32
   public var inodeTable: UInt32
-  public var freeBlocks: UInt16
-  public var freeInodes: UInt16
-  public var directories: UInt16
+  // They are the disk's word, whatever the bitmaps say: a damaged one may have them too high already.
+  public private(set) var freeBlocks: UInt16
+  public private(set) var freeInodes: UInt16
+  public private(set) var directories: UInt16
 
-  /// Reads a descriptor; nil when its tables lie outside the device.
+  /// Reads a descriptor; nil when its tables lie outside the device, or it counts more than a group has.
   public init?(_ bytes: borrowing Span<UInt8>, at offset: Int, _ superblock: Ext2Superblock) {
     blockBitmap = bytes.u32(offset) ?? 0
     inodeBitmap = bytes.u32(offset + 4) ?? 0
@@ -111,8 +114,20 @@ public struct Ext2Group: Sendable {
     directories = bytes.u16(offset + 16) ?? 0
     let tableBlocks = (superblock.inodesPerGroup + superblock.inodesPerBlock - 1) / superblock.inodesPerBlock
     guard superblock.isDataBlock(blockBitmap), superblock.isDataBlock(inodeBitmap), superblock.isDataBlock(inodeTable),
-      superblock.blockCount - inodeTable >= tableBlocks
+      superblock.blockCount - inodeTable >= tableBlocks, freeBlocks <= superblock.blocksPerGroup,
+      freeInodes <= superblock.inodesPerGroup, directories <= superblock.inodesPerGroup
     else { return nil }
+  }
+
+  public mutating func takeBlock() { freeBlocks -= freeBlocks > 0 ? 1 : 0 }
+  public mutating func freeBlock() { freeBlocks += freeBlocks < .max ? 1 : 0 }
+  public mutating func takeInode(isDirectory: Bool) {
+    freeInodes -= freeInodes > 0 ? 1 : 0
+    if isDirectory { directories += directories < .max ? 1 : 0 }
+  }
+  public mutating func freeInode(isDirectory: Bool) {
+    freeInodes += freeInodes < .max ? 1 : 0
+    if isDirectory { directories -= directories > 0 ? 1 : 0 }
   }
 
   /// Writes the counts, which are all that changes.
