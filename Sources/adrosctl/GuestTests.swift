@@ -102,7 +102,7 @@ private struct Boot {
     if processors > 1 { machine.settings.memory = 1024 }
     var disk = VirtualMachine.Disk(file: image.path, interface: kind.interface, snapshot: false)
     disk.disposable = true
-    let volumes = try await FATVolumes.make(name: "guest-\(name).fat")
+    let volumes = try await SecondDisk.make(name: "guest-\(name).second")
     machine.disks = [disk, .init(file: volumes.file.path, interface: kind.interface, snapshot: false)]
     machine.interactive = false
     machine.results = output
@@ -140,7 +140,7 @@ private struct Boot {
         }
       }
     }
-    await results.check("\(title): the FAT volumes are clean for fsck.fat") {
+    await results.check("\(title): the second disk is clean for fsck.fat and e2fsck") {
       try await volumes.check(kept: cases.contains { $0.name == "c/fat/with_the_host" })
     }
     await results.check("\(title): the disk is clean for \(kind.root == .ext2 ? "e2fsck" : "a check of all of it")") {

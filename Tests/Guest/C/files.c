@@ -479,3 +479,26 @@ CASE(advice) {
   FAILS(readahead(writer, 0, 4096), EBADF);
   OK(munmap(map, sizeof content));
 }
+
+// A write through a mapping changes the times, and takes room.
+CASE(mapped_writes_count) {
+  on_disk();
+  struct stat before, after;
+  int fd = OK(open("f", O_RDWR | O_CREAT, 0644));
+  OK(ftruncate(fd, 1 << 20));
+  OK(fsync(fd));
+  OK(fstat(fd, &before));
+  pause_ms(20);
+  char *map = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  CHECK(map != MAP_FAILED);
+  EQUAL(map[70000], 0);
+  OK(fstat(fd, &after));
+  EQUAL(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+  map[70000] = 1;
+  OK(msync(map, 1 << 20, MS_SYNC));
+  OK(fstat(fd, &after));
+  CHECK(after.st_mtim.tv_sec > before.st_mtim.tv_sec || after.st_mtim.tv_nsec > before.st_mtim.tv_nsec);
+  CHECK(after.st_ctim.tv_sec > before.st_ctim.tv_sec || after.st_ctim.tv_nsec > before.st_ctim.tv_nsec);
+  CHECK(after.st_blocks > 0 && after.st_blocks < 1000);
+  off_disk();
+}

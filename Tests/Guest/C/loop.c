@@ -188,6 +188,30 @@ CASE(answers) {
   OK(close(file));
 }
 
+// What is written to a hole through a mapping, and nothing else of the file, is there after the next mount.
+CASE(a_mapping_fills_a_hole) {
+  char part[32];
+  snprintf(part, sizeof part, "/dev/%s4", access("/dev/vdb", F_OK) ? "hdb" : "vdb");
+  OK(mkdir("m", 0755));
+  OK(mount(part, "m", "ext2", 0, ""));
+  int fd = OK(open("m/hole", O_RDWR | O_CREAT | O_EXCL, 0644));
+  OK(ftruncate(fd, 1 << 20));
+  OK(fsync(fd));
+  char *map = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), found;
+  CHECK(map != MAP_FAILED);
+  map[70000] = 'x';
+  OK(munmap(map, 1 << 20));
+  OK(close(fd));
+  OK(umount("m"));
+  OK(mount(part, "m", "ext2", 0, ""));
+  fd = OK(open("m/hole", O_RDONLY));
+  EQUAL(pread(fd, &found, 1, 70000), 1);
+  EQUAL(found, 'x');
+  OK(close(fd));
+  OK(unlink("m/hole"));
+  OK(umount("m"));
+}
+
 static int visited;
 static int visit(const char *path, const struct stat *status, int type, struct FTW *place) {
   static char block[65536];
