@@ -30,6 +30,7 @@ enum Boot {
   /// Empty tables of every service: nothing here sleeps or touches hardware.
   static func startServices(_ line: CommandLine) {
     context.set(Context(line))
+    PageCache.start()
     WriteBack.start()
     Mounts.start()
     Names.start()

@@ -407,6 +407,14 @@ extension Inode {
 /// All cached pages together, and the memory for them.
 public enum PageCache {
   public static let count = Atomic<Int>(0)
+  /// A page of zeroes, to be read from only.
+  static let zeroes = BootCell<Frame>()
+
+  /// - Precondition: There is memory.
+  public static func start() {
+    guard let frame = Frames.allocateZeroed() else { fatalError("no memory for the page cache") }
+    zeroes.set(frame)
+  }
 
   /// A frame, at the price of clean pages when memory is short.
   ///

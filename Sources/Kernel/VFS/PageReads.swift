@@ -71,6 +71,11 @@ extension Inode {
       }
       return value
     }
+    if value == 0, fileSystem.livesInMemory {
+      // A hole takes no room because somebody looks into it.
+      Frames.retain(PageCache.zeroes.value)
+      return PageCache.zeroes.value
+    }
     if value == 0 || value & Self.readingBit != 0 { return try page(index, wanted: wanted) }
     if value & Self.aheadBit != 0 { readAhead(of: index) }
     return Frame(value & ~Self.stateBits)

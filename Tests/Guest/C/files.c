@@ -502,3 +502,29 @@ CASE(mapped_writes_count) {
   CHECK(after.st_blocks > 0 && after.st_blocks < 1000);
   off_disk();
 }
+
+// A hole takes no room because somebody reads it.
+CASE(holes_read_in_memory) {
+  in_memory();
+  struct stat s;
+  static char block[1 << 16];
+  int fd = OK(open("f", O_RDWR | O_CREAT, 0644));
+  OK(ftruncate(fd, 8 << 20));
+  EQUAL(pwrite(fd, "x", 1, 5000000), 1);
+  for (int at = 0; at < 8 << 20; at += sizeof block) {
+    EQUAL(pread(fd, block, at % 3 ? sizeof block : 3000, at), at % 3 ? (int)sizeof block : 3000);
+    for (int i = 0; i < 3000; i++)
+      if (block[i] != (at + i == 5000000 ? 'x' : 0)) FAIL("at %d", at + i);
+  }
+  OK(fstat(fd, &s));
+  EQUAL(s.st_blocks, 8);
+  EQUAL(lseek(fd, 0, SEEK_DATA), 4997120);
+  EQUAL(lseek(fd, 0, SEEK_HOLE), 0);
+  // And what is written behind the reader is seen.
+  EQUAL(pwrite(fd, "y", 1, 0), 1);
+  EQUAL(pread(fd, block, 2, 0), 2);
+  CHECK(block[0] == 'y' && block[1] == 0);
+  memset(block, 1, sizeof block);
+  EQUAL(pread(fd, block, sizeof block, 65536), (int)sizeof block);
+  for (int i = 0; i < (int)sizeof block; i++) EQUAL(block[i], 0);
+}
