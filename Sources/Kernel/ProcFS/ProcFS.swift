@@ -77,11 +77,8 @@ public final class ProcFS: FileSystem {
     }
     override func resolve() throws(Errno) -> Path {
       try subject.checkAccess()
-      guard let path = description.path else { return NamelessFiles.path(of: description) }
-      guard let inode = description.inode, path.dentry.inode !== inode else { return path }
-      return NamelessFiles.path(called: path.shownText(of: inode), inode)
+      return description.place
     }
-    override func text() throws(Errno) -> [UInt8]? { try resolve().namelessText }
   }
 
   private let systemItems = SystemFiles.all
@@ -286,22 +283,21 @@ public final class ProcFS: FileSystem {
 
   // MARK: Listing
 
+  /// Positions of numbers begin here: that of each is its own, so that a listing goes on behind it whatever comes and goes meanwhile.
+  private static var firstNumberPlace: UInt64 { 1024 }
+
   public func list(_ directory: Inode, from position: UInt64, _ visit: (DirectoryEntry) -> Bool) throws(Errno) {
     guard let node = directory.payload as? Directory else { throw .notDirectory }
     var entries: [([UInt8], UInt32)] = [([46], Mode.directory), ([46, 46], Mode.directory)]
+    var numbers: (all: [Int32], type: UInt32) = ([], Mode.directory)
     func add(_ name: StaticString, _ type: UInt32) { entries.append((Array(name.description.utf8), type)) }
-    func add(_ number: Int32, _ type: UInt32) {
-      var text = Text()
-      text.add(number)
-      entries.append((text.bytes, type))
-    }
     switch node.kind {
     case .root:
       add("self", Mode.link)
       add("thread-self", Mode.link)
       add("sys", Mode.directory)
       for item in systemItems { add(item.name, Mode.regular) }
-      for process in ProcessTable.shared.all() { add(process.id, Mode.directory) }
+      numbers.all = ProcessTable.shared.all().map { $0.id }
     case .process, .thread:
       add("fd", Mode.directory)
       add("fdinfo", Mode.directory)
@@ -309,14 +305,12 @@ public final class ProcFS: FileSystem {
       for name in ["exe", "cwd", "root"] as [StaticString] { add(name, Mode.link) }
       add("mem", Mode.regular)
       for item in ProcessFiles.all { add(item.name, Mode.regular) }
-    case .descriptors(let id), .descriptorFiles(let id):
-      var type = Mode.link
-      if case .descriptorFiles = node.kind { type = Mode.regular }
-      for number in ProcessTable.shared.find(id)?.descriptors.withLock({ $0.numbers }) ?? [] { add(number, type) }
+    case .descriptors(let id):
+      numbers = (ProcessTable.shared.find(id)?.descriptors.withLock { $0.numbers } ?? [], Mode.link)
+    case .descriptorFiles(let id):
+      numbers = (ProcessTable.shared.find(id)?.descriptors.withLock { $0.numbers } ?? [], Mode.regular)
     case .tasks(let id):
-      for number in ProcessTable.shared.find(id)?.signals.withLock({ $0.threads.map { $0.id } }) ?? [] {
-        add(number, Mode.directory)
-      }
+      numbers.all = ProcessTable.shared.find(id)?.signals.withLock { $0.threads.map { $0.id } } ?? []
     case .settings(let path):
       for (name, isDirectory) in settingNames(path) { entries.append((name, isDirectory ? Mode.directory : Mode.regular)) }
     }
@@ -324,6 +318,12 @@ public final class ProcFS: FileSystem {
       let entry = DirectoryEntry(
         name: entries[index].0, inode: UInt64(index) + directory.number, type: entries[index].1, next: UInt64(index) + 1)
       if !visit(entry) { return }
+    }
+    for number in numbers.all.sorted() where Self.firstNumberPlace + UInt64(number) >= position {
+      var text = Text()
+      text.add(number)
+      let place = Self.firstNumberPlace + UInt64(number)
+      if !visit(DirectoryEntry(name: text.bytes, inode: place + directory.number, type: numbers.type, next: place + 1)) { return }
     }
   }
 

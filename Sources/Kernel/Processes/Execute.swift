@@ -20,8 +20,9 @@ public struct Execution {
   var environment: [[UInt8]]
   private var path: Path
   private var name: [UInt8]
+  /// Whether the name still leads to the file when the new program runs: the interpreter of a script needs that.
+  public var nameStays = true
 
-  /// Checks that the file may be executed.
   public init(_ task: Task, path: Path, name: [UInt8], arguments: [[UInt8]], environment: [[UInt8]]) {
     self.task = task
     process = task.process
@@ -58,6 +59,7 @@ public struct Execution {
     var scripts = 0
     while let line = ScriptLine(head.span) {
       scripts += 1
+      if !nameStays { throw .noSuchFileOrDirectory }
       if scripts > 5 { throw .tooManySymbolicLinkLevels }
       arguments = [line.interpreter] + (line.argument.map { [$0] } ?? []) + [name] + arguments.dropFirst()
       var walk = PathWalk(process.pathContext)

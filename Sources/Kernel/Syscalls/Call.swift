@@ -47,9 +47,28 @@ public struct Call {
     return try walk.resolve(text, follow: follow)
   }
 
+  /// What a call is about: an open file, or a place.
+  enum Named {
+    case file(FileDescription)
+    case place(Path)
+  }
+
+  /// What a directory descriptor, a path and flags name: with AT_EMPTY_PATH and an empty path, what the descriptor itself is of.
+  /// - Parameter flags: AT_SYMLINK_NOFOLLOW 0x100, AT_EMPTY_PATH 0x1000; the others are the caller's business.
+  @inline(__always) func named(at directory: UInt32, _ text: [UInt8], flags: UInt32) throws(Errno) -> Named {
+    if text.isEmpty, flags & 0x1000 != 0 {
+      if int(directory) == Self.atCurrentDirectory { return .place(process.pathContext.directory) }
+      return .file(try description(directory))
+    }
+    return .place(try resolve(at: directory, text: text, follow: flags & 0x100 == 0))
+  }
+
   @inline(__always) func walk(at directory: UInt32, _ text: [UInt8], limits: UInt32 = 0) throws(Errno) -> PathWalk {
     var base: Path?
-    if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory { base = try directoryPath(directory) }
+    if text.first != 47 || limits != 0, int(directory) != Self.atCurrentDirectory {
+      if text.isEmpty { throw .noSuchFileOrDirectory }
+      base = try directoryPath(directory)
+    }
     return PathWalk(process.pathContext, from: base, limits: limits)
   }
 

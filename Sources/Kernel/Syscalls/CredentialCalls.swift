@@ -193,6 +193,8 @@ extension Call {
     if b & ~1 != 0 { throw .invalidArgument }
     let name = try UserMemory.string(a, limit: 250)
     let inode = try SharedMemory.inode(size: 0)
+    let who = process.who
+    inode.attributes.withLock { ($0.mode, $0.owner, $0.group) = (Mode.regular | 0o777, who.fsuid, who.fsgid) }
     let path = NamelessFiles.path(called: Array("/memfd:".utf8) + name + Array(" (deleted)".utf8), inode)
     let description = FileDescription(RegularFile(inode), path: path, inode: inode, flags: OpenFlags.readWrite)
     do throws(Errno) { return UInt32(bitPattern: try process.install(description, closeOnExec: b & 1 != 0)) } catch {

@@ -181,20 +181,13 @@ extension Call {
 
   func chown(at directory: UInt32, _ address: UInt32, owner: UInt32, group: UInt32, flags: UInt32) throws(Errno) -> UInt32 {
     if flags & ~0x1100 != 0 { throw .invalidArgument }
-    let text = try path(address)
-    if text.isEmpty, flags & 0x1000 != 0 {
-      let description = try description(directory)
-      guard let inode = description.inode else { throw .invalidArgument }
-      return try chown(description.path, inode, owner: owner, group: group)
-    }
-    let path = try resolve(at: directory, text: text, follow: flags & 0x100 == 0)
-    return try chown(path, try path.inode(), owner: owner, group: group)
+    let (inode, path) = try inodeAndPath(named(at: directory, try path(address), flags: flags))
+    return try chown(path, inode, owner: owner, group: group)
   }
 
   func fchown(owner: UInt32, group: UInt32) throws(Errno) -> UInt32 {
-    let description = try description(a)
-    guard let inode = description.inode else { throw .invalidArgument }
-    return try chown(description.path, inode, owner: owner, group: group)
+    let (inode, path) = try inodeAndPath(.file(description(a)))
+    return try chown(path, inode, owner: owner, group: group)
   }
 
   /// utimensat: nil times mean now; UTIME_NOW and UTIME_OMIT per time. SPEC: POSIX.1-2024 futimens().
@@ -224,23 +217,23 @@ extension Call {
     return try setTimes(path, inode, values[0], values[1], explicit: !isNow)
   }
 
-  /// The open file that a descriptor alone names, by a null path or by an empty one with AT_EMPTY_PATH; else what is at the path.
+  /// As `named`, and a null path stands for the descriptor's file.
   private func target(_ directory: UInt32, _ address: UInt32, flags: UInt32) throws(Errno) -> (Inode, Path?) {
     if address == 0, int(directory) != Self.atCurrentDirectory {
       if flags != 0 { throw .invalidArgument }
-      return try inodeAndPath(directory)
+      return try inodeAndPath(.file(description(directory)))
     }
-    let text = try path(address)
-    if text.isEmpty, flags & 0x1000 != 0, int(directory) != Self.atCurrentDirectory { return try inodeAndPath(directory) }
-    return try inodeAndPath(resolve(at: directory, text: text, follow: flags & 0x100 == 0))
+    return try inodeAndPath(named(at: directory, try path(address), flags: flags))
   }
 
-  func inodeAndPath(_ number: UInt32) throws(Errno) -> (Inode, Path?) {
-    let description = try description(number)
-    guard let inode = description.inode else { throw .invalidArgument }
-    return (inode, description.path)
+  func inodeAndPath(_ named: Named) throws(Errno) -> (Inode, Path?) {
+    switch named {
+    case .file(let description):
+      guard let inode = description.inode else { throw .invalidArgument }
+      return (inode, description.path)
+    case .place(let path): return (try path.inode(), path)
+    }
   }
-  func inodeAndPath(_ path: Path) throws(Errno) -> (Inode, Path?) { (try path.inode(), path) }
 
   private func setTimes(_ path: Path?, _ inode: Inode, _ access: Int64?, _ modification: Int64?, explicit: Bool) throws(Errno) -> UInt32 {
     if let path, path.mount.isReadOnly { throw .readOnlyFileSystem }
@@ -263,13 +256,13 @@ extension Call {
 
   /// utimes below a directory, or of an open file without a path.
   func futimesat() throws(Errno) -> UInt32 {
-    let (inode, path) = if b != 0 { try inodeAndPath(resolve(at: a, b)) } else { try inodeAndPath(a) }
+    let (inode, path) = try inodeAndPath(b != 0 ? .place(resolve(at: a, b)) : .file(description(a)))
     return try utime(of: inode, path, c, microseconds: true)
   }
 
   /// utime (seconds) and utimes (microseconds).
   func utime(microseconds: Bool) throws(Errno) -> UInt32 {
-    let (inode, path) = try inodeAndPath(resolve(at: Self.cwd, a))
+    let (inode, path) = try inodeAndPath(.place(resolve(at: Self.cwd, a)))
     return try utime(of: inode, path, b, microseconds: microseconds)
   }
 
@@ -293,8 +286,8 @@ extension Call {
 extension LinkTarget {
   /// What readlink says.
   func text(root: Path) throws(Errno) -> [UInt8] {
-    if let text = try text() { return text }
     let path = try resolve()
+    if let text = path.namelessText { return text }
     let text = path.text(root: root) ?? Array("(unreachable)".utf8)
     return path.dentry.isGone ? text + Array(" (deleted)".utf8) : text
   }

@@ -105,14 +105,37 @@ extension Call {
     }
   }
 
-  func execve(_ directory: UInt32, _ address: UInt32, _ argv: UInt32, _ envp: UInt32) throws(Errno) -> UInt32 {
-    let name = try path(address)
-    let place = try resolve(at: directory, text: name, follow: true)
+  func execve() throws(Errno) -> UInt32 {
+    let name = try path(a)
+    return try execute(try resolve(at: Self.cwd, text: name, follow: true), name, b, c)
+  }
+
+  /// What is executed is called /dev/fd/N, or a path from there, where it has no path of its own. SPEC: execveat(2).
+  func execveat() throws(Errno) -> UInt32 {
+    if e & ~0x1100 != 0 { throw .invalidArgument }
+    let text = try path(b)
+    var (name, nameStays) = (text, true)
+    if text.first != 47, int(a) != Self.atCurrentDirectory {
+      name = Array("/dev/fd/\(a)".utf8) + (text.isEmpty ? [] : [47] + text)
+      nameStays = process.descriptors.withLock { !$0.isCloseOnExec(int(a)) }
+    }
+    switch try named(at: a, text, flags: e) {
+    case .file(let description): return try execute(description.place, name, nameStays: nameStays, c, d)
+    case .place(let path):
+      if e & 0x100 != 0, try path.inode().isLink { throw .tooManySymbolicLinkLevels }
+      return try execute(path, name, nameStays: nameStays, c, d)
+    }
+  }
+
+  private func execute(
+    _ place: Path, _ name: [UInt8], nameStays: Bool = true, _ argv: UInt32, _ envp: UInt32
+  ) throws(Errno) -> UInt32 {
     var budget = 2 << 20
     let arguments = try strings(argv, &budget)
     let environment = try strings(envp, &budget)
     var execution = Execution(
       task, path: place, name: name, arguments: arguments.isEmpty ? [[]] : arguments, environment: environment)
+    execution.nameStays = nameStays
     try execution.run(frame)
     return 0
   }

@@ -8,9 +8,13 @@ import VFS
 
 /// Priorities, policies and CPUs. SPEC: sched(7), sched_setscheduler(2), sched_setaffinity(2), nice(2).
 extension Call {
-  /// The thread that a call names; 0 is the caller. Throws `noSuchProcess`.
+  /// The thread that a call names; 0 is the caller. Throws `noSuchProcess`, `invalidArgument` for what cannot be a thread's number.
   func thread(_ id: UInt32) throws(Errno) -> Task {
     if int(id) < 0 { throw .invalidArgument }
+    return try existingThread(id)
+  }
+
+  private func existingThread(_ id: UInt32) throws(Errno) -> Task {
     if id == 0 || int(id) == task.id { return task }
     guard let found = ProcessTable.shared.thread(int(id)) else { throw .noSuchProcess }
     return found
@@ -66,7 +70,7 @@ extension Call {
   }
 
   func schedSetaffinity() throws(Errno) -> UInt32 {
-    let thread = try thread(a)
+    let thread = try existingThread(a)
     try checkOwner(thread)
     guard b > 0 else { throw .invalidArgument }
     var buffer = IOBuffer(c, Int(min(b, 4)))
@@ -79,7 +83,7 @@ extension Call {
 
   func schedGetaffinity() throws(Errno) -> UInt32 {
     guard b >= 4, b & 3 == 0 else { throw .invalidArgument }
-    try UserMemory.write32(try thread(a).affinity & Processors.mask, to: c)
+    try UserMemory.write32(try existingThread(a).affinity & Processors.mask, to: c)
     return 4
   }
 

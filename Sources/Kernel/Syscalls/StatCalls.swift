@@ -66,23 +66,19 @@ extension Call {
     return try store(try path.inode(), wide: wide, to: b)
   }
 
-  private func inode(of number: UInt32) throws(Errno) -> Inode {
-    let description = try description(number)
-    return description.inode ?? NamelessFiles.inode(of: description.file)
+  private func inode(of description: FileDescription) -> Inode {
+    description.inode ?? NamelessFiles.inode(of: description.file)
   }
 
-  func fstat(wide: Bool) throws(Errno) -> UInt32 { try store(try inode(of: a), wide: wide, to: b) }
+  func fstat(wide: Bool) throws(Errno) -> UInt32 { try store(inode(of: try description(a)), wide: wide, to: b) }
 
   /// The inode that a directory descriptor, a path and AT_ flags name.
   private func target(_ directory: UInt32, _ address: UInt32, flags: UInt32) throws(Errno) -> Inode {
     if flags & ~(0x100 | 0x800 | 0x1000 | 0x6000) != 0 { throw .invalidArgument }
-    let text = try path(address)
-    if text.isEmpty {
-      guard flags & 0x1000 != 0 else { throw .noSuchFileOrDirectory }
-      if int(directory) == Self.atCurrentDirectory { return try process.pathContext.directory.inode() }
-      return try inode(of: directory)
+    switch try named(at: directory, try path(address), flags: flags) {
+    case .file(let description): return inode(of: description)
+    case .place(let path): return try path.inode()
     }
-    return try resolve(at: directory, text: text, follow: flags & 0x100 == 0).inode()
   }
 
   func fstatat64() throws(Errno) -> UInt32 { try store(try target(a, b, flags: d), wide: true, to: c) }
@@ -149,7 +145,7 @@ extension Call {
 
   func fstatfs(wide: Bool) throws(Errno) -> UInt32 {
     if wide, b != 84 { throw .invalidArgument }
-    return try store(try inode(of: a).fileSystem.statistics(), wide: wide, to: wide ? c : b)
+    return try store(inode(of: try description(a)).fileSystem.statistics(), wide: wide, to: wide ? c : b)
   }
 
   /// access, faccessat, faccessat2: checked with the real ids unless AT_EACCESS.

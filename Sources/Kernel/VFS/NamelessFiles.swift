@@ -72,3 +72,13 @@ extension Path {
   /// What a link to a file without a name says.
   public var namelessText: [UInt8]? { mount.fileSystem is NamelessFiles ? dentry.name : nil }
 }
+
+extension FileDescription {
+  /// Where the open file is, for who goes on from there; also one that has no name, or has lost it.
+  public var place: Path {
+    guard let path else { return NamelessFiles.path(of: self) }
+    guard let inode, path.dentry.inode !== inode else { return path }
+    let dentry = Dentry(name: path.dentry.name, parent: path.dentry.parent, inode: inode, isGone: true)
+    return Path(mount: path.mount, dentry: dentry)
+  }
+}

@@ -305,8 +305,6 @@ public struct PathWalk: ~Copyable {
 open class LinkTarget {
   public init() {}
   open func resolve() throws(Errno) -> Path { throw .noSuchFileOrDirectory }
-  /// What readlink says, where that is no path (`pipe:[7]`).
-  open func text() throws(Errno) -> [UInt8]? { nil }
 }
 
 extension Path {

@@ -313,3 +313,18 @@ CASE(settings) {
   });
   EQUAL(reap(child), 0);
 }
+
+// As subprocess of Python does it: what has been listed goes, and nothing is skipped.
+CASE(descriptors_closed_while_listed) {
+  int list = OK(open("/proc/self/fd", O_RDONLY | O_DIRECTORY)), left = 60;
+  char mine[1024] = "", part[200];
+  for (int i = 0; i < left; i++) mine[OK(open("/dev/null", O_RDONLY))] = 1;
+  for (long count; (count = OK(syscall(SYS_getdents64, list, part, sizeof part)));)
+    for (long at = 0; at < count; at += *(unsigned short *)(part + at + 16)) {
+      int number = atoi(part + at + 19);
+      if (!mine[number]) continue;
+      OK(close(number));
+      left--;
+    }
+  EQUAL(left, 0);
+}

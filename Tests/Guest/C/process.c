@@ -312,3 +312,44 @@ CASE(file_size_limit) {
   OK(waitpid(child, &status, 0));
   CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
 }
+
+// Programs by their descriptors: also those without a name, and scripts.
+CASE(execveat) {
+  char *args[] = {"x", NULL}, *none[] = {NULL};
+  char self[200] = "";
+  OK(readlink("/proc/self/exe", self, sizeof self - 1));
+  if (getenv("SAYS")) _exit(atoi(getenv("SAYS")));
+  int fd = OK(open(self, O_RDONLY));
+  FAILS(syscall(SYS_execveat, fd, "", args, none, 0), ENOENT);
+  FAILS(syscall(SYS_execveat, fd, "", args, none, 0x1001), EINVAL);
+  FAILS(syscall(SYS_execveat, 99, "", args, none, AT_EMPTY_PATH), EBADF);
+  FAILS(syscall(SYS_execveat, fd, "x", args, none, AT_EMPTY_PATH), ENOTDIR);
+  int here = OK(open(".", O_RDONLY | O_DIRECTORY));
+  FAILS(syscall(SYS_execveat, here, "", args, none, AT_EMPTY_PATH), EACCES);
+  OK(symlink(self, "link"));
+  FAILS(syscall(SYS_execveat, here, "link", args, none, AT_SYMLINK_NOFOLLOW), ELOOP);
+  char *again[] = {"x", "execveat", NULL}, *says[] = {"SAYS=7", NULL};
+  EQUAL(reap(CHILD(syscall(SYS_execveat, fd, "", again, says, AT_EMPTY_PATH))), 7);
+  EQUAL(reap(CHILD(syscall(SYS_execveat, here, "link", again, says, 0))), 7);
+  EQUAL(reap(CHILD(syscall(SYS_execveat, OK(open(self, O_PATH | O_CLOEXEC)), "", again, says, AT_EMPTY_PATH))), 7);
+  // From memory, and of a file that has lost its name.
+  static char block[1 << 16];
+  int memory = OK(memfd_create("program", 0)), lost = OK(open("lost", O_RDWR | O_CREAT, 0755));
+  for (ssize_t count; (count = OK(read(fd, block, sizeof block)));) {
+    EQUAL(write(memory, block, count), count);
+    EQUAL(write(lost, block, count), count);
+  }
+  EQUAL(reap(CHILD(syscall(SYS_execveat, memory, "", again, says, AT_EMPTY_PATH))), 7);
+  OK(close(lost));
+  lost = OK(open("lost", O_RDONLY));
+  OK(unlink("lost"));
+  EQUAL(reap(CHILD(syscall(SYS_execveat, lost, "", again, says, AT_EMPTY_PATH))), 7);
+  // A script is called by its descriptor, which must be there then.
+  int script = OK(open("script", O_RDWR | O_CREAT, 0755));
+  int length = snprintf(block, sizeof block, "#!%s execveat\n", self);
+  EQUAL(write(script, block, length), length);
+  OK(close(script));
+  script = OK(open("script", O_RDONLY));
+  OK(fcntl(script, F_SETFD, FD_CLOEXEC));
+  FAILS(syscall(SYS_execveat, script, "", args, none, AT_EMPTY_PATH), ENOENT);
+}
