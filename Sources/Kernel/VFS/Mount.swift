@@ -205,16 +205,21 @@ public enum Mounts {
     _ = old  // goes outside the lock
   }
 
-  /// Mounts on a directory. Throws `invalidArgument` when that is out of the tree.
+  /// Mounts on a directory. Throws `invalidArgument` when that is out of the tree, `noSuchFileOrDirectory` when it has been removed.
   public static func add(_ mount: Mount, at path: Path) throws(Errno) {
-    guard try path.inode().isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }
-    try table.value.withLock { list throws(Errno) in
-      guard list.contains(where: { $0 === path.mount }) else { throw .invalidArgument }
-      mount.parent = path.mount
-      mount.point = path.dentry
-      list.append(mount)
-      path.pin()
-      path.dentry.isMountPoint.store(true, ordering: .releasing)
+    let inode = try path.inode()
+    guard inode.isDirectory == mount.root.inode?.isDirectory else { throw .notDirectory }
+    // As who removes it: that is not done with a mount point.
+    try inode.mutex.withLock { _ throws(Errno) in
+      if path.dentry.isGone { throw .noSuchFileOrDirectory }
+      try table.value.withLock { list throws(Errno) in
+        guard list.contains(where: { $0 === path.mount }) else { throw .invalidArgument }
+        mount.parent = path.mount
+        mount.point = path.dentry
+        list.append(mount)
+        path.pin()
+        path.dentry.isMountPoint.store(true, ordering: .releasing)
+      }
     }
   }
 

@@ -96,6 +96,7 @@ public enum Names {
       return dentry.setRemoved()
     }
     try inode.mutex.withLockBelow { () throws(Errno) in
+      if dentry.isMountPoint.load(ordering: .acquiring) { throw .resourceBusy }
       guard try inode.fileSystem.isEmpty(inode) else { throw .directoryNotEmpty }
       try body()
       dentry.setRemoved()

@@ -824,6 +824,7 @@ static void removed_here_body(void) {
   FAILS(open("file", O_CREAT | O_WRONLY, 0644), ENOENT);
   FAILS(mkdir("directory", 0755), ENOENT);
   FAILS(rename("../../up", "moved"), ENOENT);
+  FAILS(mount("none", ".", "tmpfs", 0, ""), ENOENT);
   FAILS(stat("nothing", &after), ENOENT);
   int fd = OK(open(".", O_RDONLY | O_DIRECTORY));
   FAILS(syscall(SYS_getdents64, fd, text, sizeof text), ENOENT);
