@@ -56,15 +56,31 @@ final class ArrayFrameStore: FrameStore {
   var random = Seeded(state: seed)
   var tree = RadixTree()
   var model: [UInt32: UInt32] = [:]
-  for _ in 0..<20000 {
+  for step in 0..<20000 {
     let index = UInt32.random(in: 0...(Bool.random(using: &random) ? 300 : .max), using: &random)
-    let value = Bool.random(using: &random) ? UInt32.random(in: 1...1000, using: &random) : 0
+    var value = Bool.random(using: &random) ? UInt32.random(in: 1...1000, using: &random) : 0
+    if value != 0, Int.random(in: 0..<8, using: &random) == 0 { value |= RadixTree.mark }
     let old = tree.set(index, to: value)
     #expect(old == model[index] ?? 0)
     model[index] = value == 0 ? nil : value
     #expect(tree[index] == value)
+    if step % 100 == 0 {
+      let start = UInt32.random(in: 0...(Bool.random(using: &random) ? 300 : .max), using: &random)
+      let wanted = model.filter { $0.key >= start && $0.value & RadixTree.mark != 0 }.min { $0.key < $1.key }
+      let found = tree.firstMarked(from: start)
+      #expect(found?.index == wanted?.key)
+      #expect(found?.value == wanted?.value)
+    }
   }
   #expect(tree.count == model.count)
+  // As write-back does: each found once, then without its mark.
+  var marked = Set(model.filter { $0.value & RadixTree.mark != 0 }.keys)
+  while let found = tree.firstMarked(from: 0) {
+    #expect(marked.remove(found.index) != nil)
+    model[found.index] = found.value & ~RadixTree.mark
+    tree.set(found.index, to: found.value & ~RadixTree.mark)
+  }
+  #expect(marked.isEmpty)
   var next: UInt32 = 0
   var walked = 0
   while let found = tree.first(from: next) {

@@ -9,7 +9,7 @@ import Threads
 extension Inode {
   // What the cache says of a page besides the frame's number.
   /// Newer than the device's.
-  static var dirtyBit: UInt32 { 1 << 31 }
+  static var dirtyBit: UInt32 { RadixTree.mark }
   /// Its content is on its way.
   static var readingBit: UInt32 { 1 << 30 }
   /// Read-ahead goes on when somebody comes here.

@@ -69,14 +69,12 @@ extension Inode {
     var found: [(index: UInt32, frame: Frame)] = []
     let next: UInt32? = pages.withLock { tree in
       var next = start
-      while let entry = tree.first(from: next) {
+      while let entry = tree.firstMarked(from: next) {
         next = entry.index &+ 1
-        if entry.value & Self.dirtyBit != 0 {
-          let frame = Frame(entry.value & ~Self.stateBits)
-          tree.set(entry.index, to: entry.value & ~Self.dirtyBit)
-          Frames.retain(frame)
-          found.append((entry.index, frame))
-        }
+        let frame = Frame(entry.value & ~Self.stateBits)
+        tree.set(entry.index, to: entry.value & ~Self.dirtyBit)
+        Frames.retain(frame)
+        found.append((entry.index, frame))
         if next == 0 { return nil }
         if found.count == Self.batch { return next }
       }
