@@ -1,10 +1,16 @@
 #!/bin/sh
-# Files as benchmarks, for a root with osbench in /bench and two trees: /bench/tree (2,000 files) and /bench/many (20,000 empty ones).
-# find, tar, git, sqlite3 and dbench of Debian; ROUNDS rounds, 1 if not set.
+# Files as benchmarks, for a root with osbench in /bench: find, tar, git, sqlite3 and dbench of Debian; ROUNDS rounds, 1 if not set.
+# It makes two trees: /bench/tree (2,000 files of parts of git) and /bench/many (20,000 empty ones).
 PATH=/usr/bin:/usr/sbin:/bin:/sbin LC_ALL=C HOME=/root
 export PATH LC_ALL HOME
 cd /bench || exit 1
 measure() { ./osbench time "$@"; }
+mkdir tree many
+split -n 10 -a 1 -d /usr/bin/git tree/part
+for part in 0 1 2 3 4 5 6 7 8 9; do mkdir tree/$part; split -n 200 -a 3 -d tree/part$part tree/$part/file; done
+rm tree/part*
+for directory in $(seq 100); do mkdir many/$directory; (cd many/$directory && seq 200 | xargs touch); done
+sync
 git config --global user.name bench; git config --global user.email bench@localhost; git config --global gc.auto 0
 rows() { i=0; while [ $i -lt 300 ]; do echo "INSERT INTO t VALUES($i,'row $i');"; i=$((i+1)); done; }
 table='PRAGMA synchronous=FULL; CREATE TABLE t(i INTEGER PRIMARY KEY, s TEXT);'
