@@ -227,7 +227,6 @@ public final class AddressSpace {
 
   // MARK: Mapping
 
-  /// Adds an area; what was there is unmapped.
   /// Maps an area in place of what was there.
   public func map(_ area: Area<MappedFile>) {
     state.withLock { state in

@@ -119,6 +119,7 @@ public struct Ext2Group: Sendable {
     else { return nil }
   }
 
+  /// Counts a block that has been taken; and the others below as they say. None goes below 0 or above what its field holds.
   public mutating func takeBlock() { freeBlocks -= freeBlocks > 0 ? 1 : 0 }
   public mutating func freeBlock() { freeBlocks += freeBlocks < .max ? 1 : 0 }
   public mutating func takeInode(isDirectory: Bool) {
