@@ -218,6 +218,7 @@ public struct Execution {
     try VDSO.map(into: space)
     Futex.releaseRobustList(of: task)
     PriorityFutex.release(ownedBy: task, executing: true)
+    let formerID = task.id
     killOtherThreads()
     let (who, _) = newCredentials(inode)
     process.changeCredentials { $0 = who }
@@ -249,7 +250,7 @@ public struct Execution {
       edi: 0, esi: 0, ebp: 0, esp_ignored: 0, ebx: 0, edx: 0, ecx: 0, eax: 0, ds: UInt32(USER_DS), es: UInt32(USER_DS),
       fs: 0, vector: 0x80, error: .max, eip: entry, cs: UInt32(USER_CS), eflags: 0x202, esp: stack, ss: UInt32(USER_DS))
     task.skipRestart = true
-    task.tellTracerOfProgram(frame)
+    task.tellTracerOfProgram(frame, formerID: formerID)
   }
 
   private func killOtherThreads() {
@@ -267,6 +268,7 @@ public struct Execution {
     let _: Bool? = try? process.childEvent.wait(interruptible: false, deadline: nil, reason: "execve") {
       process.signals.withLock { $0.threads.count == 1 } ? true : nil
     }
+    process.takeEndedLeader()?.endTracingUnheard()
   }
 
   /// What the program runs with, and whether that is more than who starts it has: its loader must not trust the environment.

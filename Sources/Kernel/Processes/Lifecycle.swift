@@ -133,7 +133,7 @@ extension Process {
 extension Task {
   /// The end of a thread, on its own kernel stack: gives back everything but the stack.
   @inline(never) func finish() {
-    let status = exitStatus ?? 0
+    let status = process.statusAtEnd(of: self)
     Futex.releaseRobustList(of: self)
     PriorityFutex.release(ownedBy: self)
     if clearChildID != 0 {
@@ -148,24 +148,42 @@ extension Task {
     let last = process.signals.withLock { state in
       state.endedUse += used
       state.threads.removeAll { $0 === self }
+      if id == process.id { state.endedLeader = self }
       return state.threads.isEmpty
     }
-    if !last { endTracing(status: status, last: false) }
-    if last {
-      process.closeEverything()
-    } else {
+    // The leader's tracer hears of the end of the process.
+    if id != process.id { endTracing(status: status, isProcess: false) }
+    guard last else {
       process.uncountThread()
-      process.childEvent.wake()  // an execve waits to be alone
+      return process.childEvent.wake()  // an execve waits to be alone
     }
-    if last {
-      process.endTracingOthers()
-      endTracing(status: status, last: true)
-      process.finish(status: status, by: self, counted: used.time)
-    }
+    process.closeEverything()
+    process.endTracingOthers()
+    let final = process.signals.withLock { $0.groupExit } ?? status
+    process.takeEndedLeader()?.endTracing(status: final, isProcess: true)
+    process.finish(status: final, by: self, counted: used.time)
   }
 }
 
 extension Process {
+  /// The status of a thread that begins to end: that of the group, which the last one to begin gives it if nobody has.
+  func statusAtEnd(of task: Task) -> UInt32 {
+    signals.withLock { state in
+      let own = task.exitStatus ?? 0
+      if state.groupExit == nil, !state.threads.contains(where: { $0 !== task && $0.exitStatus == nil }) { state.groupExit = own }
+      return state.groupExit ?? own
+    }
+  }
+
+  /// The leader, if it has ended before others.
+  func takeEndedLeader() -> Task? {
+    signals.withLock { state in
+      let leader = state.endedLeader
+      state.endedLeader = nil
+      return leader
+    }
+  }
+
   /// The last thread is gone: files, session, children.
   func closeEverything() {
     alarm.set(due: nil, interval: 0)
@@ -371,6 +389,14 @@ extension Process {
   private func look(_ target: WaitTarget, _ exited: Bool, _ stopped: Bool, _ continued: Bool, _ keep: Bool) -> Finding {
     ProcessTable.shared.withTree {
       var candidates = false
+      // Threads before the process that they were of.
+      if let index = tree.tracedEnds.firstIndex(where: { target.includes($0.id, $0.group) }) {
+        if exited {
+          let end = keep ? tree.tracedEnds[index] : tree.tracedEnds.remove(at: index)
+          return .found(WaitResult(id: end.id, status: end.status, user: 0, use: .init(), isTraced: true))
+        }
+        candidates = true
+      }
       for child in tree.children {
         guard target.includes(child.id, child.tree.group) else { continue }
         candidates = true
@@ -388,10 +414,6 @@ extension Process {
           if !keep { tracing.isReported = true }
           return .found(WaitResult(id: task.id, status: stop, user: 0, use: .init(), isTraced: true))
         }
-      }
-      if let index = tree.tracedEnds.firstIndex(where: { target.includes($0.id, $0.group) }) {
-        let end = keep ? tree.tracedEnds[index] : tree.tracedEnds.remove(at: index)
-        return .found(WaitResult(id: end.id, status: end.status, user: 0, use: .init(), isTraced: true))
       }
       return candidates ? .nothingYet : .noChild
     }

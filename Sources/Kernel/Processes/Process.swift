@@ -56,6 +56,8 @@ public final class Process {
     /// Set when the whole group must exit with this wait status.
     public var groupExit: UInt32?
     public var threads: [Task] = []
+    /// The thread that has the process's number, after its end.
+    var endedLeader: Task?
     /// What threads that ended used: a thread leaves the list and joins this sum in one step.
     var endedUse = ResourceUse()
   }

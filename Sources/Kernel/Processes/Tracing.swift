@@ -117,13 +117,14 @@ extension Task {
   }
 
   /// After an execve: the event, or the SIGTRAP of old.
-  func tellTracerOfProgram(_ frame: UserFrame) {
+  /// - Parameter formerID: Its number before that of the process.
+  func tellTracerOfProgram(_ frame: UserFrame, formerID: Int32) {
     guard isTraced.load(ordering: .relaxed) else { return }
     let (event, seized) = ProcessTable.shared.withTree {
       ((tracing?.options ?? 0) & TraceOptions.execute != 0, tracing?.isSeized ?? true)
     }
     if event {
-      stopAt(.execute, TraceOptions.execute, message: UInt32(bitPattern: id), frame)
+      stopAt(.execute, TraceOptions.execute, message: UInt32(bitPattern: formerID), frame)
     } else if !seized {
       process.send(SignalInformation(.trap), to: self)
     }
@@ -175,19 +176,22 @@ extension Task {
     new.tracer.tree.tracees.append(self)
   }
 
-  /// The thread ends: its tracer learns of it, unless it learns of the process.
-  func endTracing(status: UInt32, last: Bool) {
+  /// The thread ends, or the process with its leader: its tracer learns of it, unless it is the parent, who learns of the process.
+  func endTracing(status: UInt32, isProcess: Bool) {
     guard isTraced.load(ordering: .acquiring) else { return }
     let tracer: Process? = ProcessTable.shared.withTree {
       guard let tracing else { return nil }
       let slot = tracing.tracer.tree
       slot.tracees.removeAll { $0 === self }
-      if !(last && process.tree.parent === tracing.tracer) { slot.tracedEnds.append((id, process.tree.group, status)) }
+      if !(isProcess && process.tree.parent === tracing.tracer) { slot.tracedEnds.append((id, process.tree.group, status)) }
       self.tracing = nil
       return tracing.tracer
     }
     tracer?.hearOf(self, code: 1, status: status)
   }
+
+  /// Another thread executes a program, and has this one's number from now on.
+  func endTracingUnheard() { ProcessTable.shared.withTree { tracing?.tracer.letGo(self) } }
 }
 
 // MARK: The tracer
@@ -270,7 +274,7 @@ extension Process {
   }
 
   /// The table's lock is held.
-  private func letGo(_ task: Task) {
+  fileprivate func letGo(_ task: Task) {
     task.tracing = nil
     task.isTraced.store(false, ordering: .releasing)
     task.callsAreTraced = false

@@ -198,6 +198,39 @@ CASE(execve_with_threads) {
 }
 
 // A number beyond the signals is none: it once brought the kernel down when the child ended.
+static void *ends(void *how) {
+  usleep(20000);
+  if (how) syscall(SYS_exit_group, 5);
+  syscall(SYS_exit, 4);
+  return NULL;
+}
+static void *returns(void *unused) { return unused; }
+
+// The status is that of exit_group, else that of the last thread to begin to end.
+CASE(status_with_threads) {
+  for (int group = 0; group < 2; group++) {
+    pid_t pid = CHILD({
+      pthread_t thread;
+      OK(-pthread_create(&thread, NULL, ends, group ? "" : NULL));
+      syscall(SYS_exit, 3);
+    });
+    int status;
+    EQUAL(waitpid(pid, &status, 0), pid);
+    EQUAL(status, (group ? 5 : 4) << 8);
+  }
+  for (int i = 0; i < 200; i++) {
+    pid_t pid = CHILD({
+      pthread_t thread;
+      OK(-pthread_create(&thread, NULL, returns, NULL));
+      pthread_join(thread, NULL);
+      _exit(9);
+    });
+    int status;
+    EQUAL(waitpid(pid, &status, 0), pid);
+    EQUAL(status, 9 << 8);
+  }
+}
+
 CASE(exit_signals) {
   signal(SIGUSR1, SIG_IGN);
   for (int number = 0; number < 256; number += 5) {

@@ -235,6 +235,73 @@ CASE(follows_forks_threads_and_programs) {
   FAILS(waitpid(-1, NULL, __WALL), ECHILD);
 }
 
+static void *ends_later(void *unused) {
+  usleep(20000);
+  syscall(SYS_exit, 4);
+  return unused;
+}
+
+// Of the end of the first thread its tracer hears after those of all others.
+CASE(a_leader_that_ends_first) {
+  pid_t child = TRACED({
+    pthread_t thread;
+    pthread_create(&thread, NULL, ends_later, NULL);
+    syscall(SYS_exit, 3);
+  });
+  CHECK(STOPPED(await(child), SIGSTOP));
+  OK(trace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACECLONE));
+  OK(trace(PTRACE_CONT, child, 0, 0));
+  int ends = 0;
+  for (int status; ends < 2;) {
+    pid_t pid = OK(waitpid(-1, &status, __WALL));
+    if (WIFEXITED(status)) {
+      EQUAL(status, 4 << 8);
+      EQUAL(pid == child, ends);
+      if (!ends) FAILS(trace(PTRACE_CONT, child, 0, 0), ESRCH);
+      ends++;
+      continue;
+    }
+    OK(trace(PTRACE_CONT, pid, 0, WSTOPSIG(status) == SIGSTOP || status >> 16 ? 0 : WSTOPSIG(status)));
+  }
+  FAILS(waitpid(-1, NULL, __WALL), ECHILD);
+}
+
+static void *executes(void *unused) {
+  usleep(20000);
+  execl("/bin/sh", "sh", "-c", "exit 9", NULL);
+  return unused;
+}
+
+// The new program has the number of the process; of its first thread's end nobody hears.
+CASE(a_thread_that_executes) {
+  pid_t child = TRACED({
+    pthread_t thread;
+    pthread_create(&thread, NULL, executes, NULL);
+    for (;;) pause();
+  });
+  CHECK(STOPPED(await(child), SIGSTOP));
+  OK(trace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC));
+  OK(trace(PTRACE_CONT, child, 0, 0));
+  unsigned long thread = 0, former = 0;
+  for (int status;;) {
+    pid_t pid = OK(waitpid(-1, &status, __WALL));
+    if (WIFEXITED(status)) {
+      EQUAL(pid, child);
+      EQUAL(status, 9 << 8);
+      break;
+    }
+    if (status >> 16 == PTRACE_EVENT_CLONE) OK(trace(PTRACE_GETEVENTMSG, pid, 0, (long)&thread));
+    if (status >> 16 == PTRACE_EVENT_EXEC) {
+      EQUAL(pid, child);
+      OK(trace(PTRACE_GETEVENTMSG, pid, 0, (long)&former));
+    }
+    OK(trace(PTRACE_CONT, pid, 0, WSTOPSIG(status) == SIGSTOP || status >> 16 ? 0 : WSTOPSIG(status)));
+  }
+  CHECK(thread && thread != (unsigned long)child);
+  EQUAL(former, thread);
+  FAILS(waitpid(-1, NULL, __WALL), ECHILD);
+}
+
 CASE(seize_interrupt_and_listen) {
   pid_t child = CHILD({
     for (;;) pause();
