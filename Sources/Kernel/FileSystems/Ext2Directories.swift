@@ -114,7 +114,8 @@ extension Ext2FS {
   {
     let isDirectory = attributes.mode & Mode.typeMask == Mode.directory
     let number = try allocateInode(near: UInt32(truncatingIfNeeded: directory.number), isDirectory: isDirectory)
-    if let stale = table.find(UInt64(number)) { table.remove(stale) }
+    // What is in memory is in use, whatever the bitmap says.
+    guard number >= superblock.firstInode, table.find(UInt64(number)) == nil else { throw fault("inode \(number) is not free") }
     var record = Ext2InodeRecord()
     record.mode = UInt16(truncatingIfNeeded: attributes.mode)
     record.generation = Random.next()

@@ -58,18 +58,31 @@ public enum Panic {
 
   private static func backtrace(eip: UInt32, ebp: UInt32) {
     if eip != 0 { log("  at \(hex(eip))") }
-    var frame = ebp
+    var frame = StackFrame(ebp)
     for _ in 0..<32 {
-      // SAFETY: only kernel addresses in the image or the stack area that look like a frame are read.
-      guard frame & 3 == 0, frame >= 0xC010_0000, frame < 0xF7DF_FFF0 else { break }
-      if frame >= 0xF000_0000, KernelSpace.isStackGuard(frame) { break }
-      let next = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame))!.pointee
-      let address = unsafe UnsafePointer<UInt32>(bitPattern: UInt(frame + 4))!.pointee
-      if address < 0xC010_0000 { break }
+      guard let (address, caller) = frame.read() else { break }
       log("  at \(hex(address))")
-      if next <= frame { break }
-      frame = next
+      frame = caller
     }
+  }
+}
+
+/// A link of the chain of frame pointers on a kernel stack.
+public struct StackFrame {
+  private let pointer: UInt32
+
+  public init(_ pointer: UInt32) { self.pointer = pointer }
+
+  /// The address it returns to, and its caller's frame; nil at the chain's end.
+  public func read() -> (address: UInt32, caller: StackFrame)? {
+    // SAFETY: only kernel addresses in the image or the stack area that look like a frame are read.
+    guard pointer & 3 == 0, pointer >= 0xC010_0000, pointer < 0xF7DF_FFF0 else { return nil }
+    if pointer >= 0xF000_0000, KernelSpace.isStackGuard(pointer) { return nil }
+    let next = unsafe UnsafePointer<UInt32>(bitPattern: UInt(pointer))!.pointee
+    let address = unsafe UnsafePointer<UInt32>(bitPattern: UInt(pointer + 4))!.pointee
+    if address < 0xC010_0000 { return nil }
+    // Frames of callers lie above.
+    return (address, StackFrame(next > pointer ? next : 0))
   }
 }
 

@@ -34,6 +34,7 @@ enum SystemRequest {
         log(
           "  thread \(thread.id) \(thread.stateName) cpu \(thread.cpu) \(thread.waitReason) switches \(thread.counts.voluntarySwitches &+ thread.counts.involuntarySwitches) pending \(thread.interruptRequested.load(ordering: .relaxed)) exit \(thread.exitStatus != nil)"
         )
+        for address in thread.backtrace { log("    at \(hex(address))") }
       }
     }
   }

@@ -187,6 +187,21 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// Whether it runs or waits for a CPU; a hint.
   public final var isRunnable: Bool { state == .running || state == .ready }
 
+  /// Where in the kernel it was switched away from: return addresses, the innermost first; none for one that runs.
+  public final var backtrace: [UInt32] {
+    guard state == .blocked else { return [] }
+    // SAFETY: `context_switch` left four registers there, the last of them the frame pointer; a thread that just wakes leaves
+    // something else, and then the chain ends.
+    let saved = unsafe UnsafePointer<UInt32>(bitPattern: UInt(stackPointer))!
+    var addresses: [UInt32] = []
+    var frame = StackFrame(unsafe saved[3])
+    while addresses.count < 32, let (address, caller) = frame.read() {
+      addresses.append(address)
+      frame = caller
+    }
+    return addresses
+  }
+
   private final func push(_ value: UInt32, at pointer: inout UInt32) {
     pointer -= 4
     // SAFETY: inside this thread's own, not yet running stack.

@@ -25,6 +25,8 @@ public final class Dentry {
   private let isRemoved = Atomic<Bool>(false)
   /// This is no more a use of the inode.
   private let isSpent = Atomic<Bool>(false)
+  /// This is the name of its directory. Who makes it that has a reference; who drops it from the cache has the only one.
+  private var isTheName = false
   /// Whether some mount covers this directory.
   let isMountPoint = Atomic<Bool>(false)
 
@@ -40,6 +42,7 @@ public final class Dentry {
 
   /// Ancestors that only this dentry kept alive go one by one: a path of a thousand directories must not recurse.
   deinit {
+    giveUpName()
     inode?.removeUser()
     var ancestor = takeParent()
     while ancestor != nil, isKnownUniquelyReferenced(&ancestor) {
@@ -142,6 +145,19 @@ public final class Dentry {
   func give(_ inode: Inode) {
     inode.addUser()
     content.set(inode)
+    takeName()
+  }
+
+  /// Makes this the one name of its directory, if it stands for one; whether it is. Who calls has a reference, so nobody drops it.
+  @discardableResult func takeName() -> Bool {
+    guard let inode, inode.isDirectory else { return true }
+    isTheName = !inode.hasName.exchange(true, ordering: .acquiringAndReleasing)
+    return isTheName
+  }
+
+  private func giveUpName() {
+    if isTheName { content.value?.hasName.store(false, ordering: .releasing) }
+    isTheName = false
   }
 
   /// The name, which is in no directory any more, stands for nothing. Who removes a directory holds its mutex.
@@ -198,6 +214,8 @@ public final class Dentry {
             child.pins.load(ordering: .acquiring) == 0
           {
             child.nextInBucket = victims
+            // Who looks it up from now on makes another.
+            child.giveUpName()
             victims = child
             links.childCount -= 1
             DentryCache.count.wrappingSubtract(1, ordering: .relaxed)

@@ -66,6 +66,8 @@ public final class Inode {
   let users = Atomic<Int32>(0)
   /// It never had a name and may get one (O_TMPFILE).
   let mayGetName = Atomic<Bool>(false)
+  /// A directory has one dentry at most, or locks would be taken in circles.
+  let hasName = Atomic<Bool>(false)
   /// Mappings of it, and those through which processes may write to it.
   public let mappings = Atomic<Int32>(0)
   public let writableMappings = Atomic<Int32>(0)

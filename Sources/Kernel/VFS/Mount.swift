@@ -47,6 +47,8 @@ public final class Mount {
   public init(_ fileSystem: any FileSystem, root: Dentry? = nil, source: [UInt8], flags: UInt32) {
     self.fileSystem = fileSystem
     self.root = root ?? Dentry(name: [], parent: nil, inode: fileSystem.root)
+    // It is in no directory.
+    fileSystem.root.hasName.store(true, ordering: .releasing)
     self.source = source
     self.flags = flags
   }

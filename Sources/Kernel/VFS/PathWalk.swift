@@ -295,6 +295,8 @@ public struct PathWalk: ~Copyable {
       if error != .noSuchFileOrDirectory { throw error }
     }
     let child = Dentry(name: name, parent: parent, inode: inode)
+    // On a damaged volume a directory may be in two, or in itself.
+    if fileSystem.cachesNames, !child.takeName() { throw .tooManySymbolicLinkLevels }
     // A name that is none may become one by another spelling.
     if fileSystem.cachesNames, inode != nil || fileSystem.namesAreExact { parent.insert(child) }
     return child

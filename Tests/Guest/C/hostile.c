@@ -138,48 +138,168 @@ static void change(void) {
   statfs("m", &s);
 }
 
-static void volumes(const char *type, const char *file) {
+static char device[32];
+
+// Makes a device of a file.
+static int attach(int control, int fd) {
+  snprintf(device, sizeof device, "/dev/loop%ld", OK(ioctl(control, LOOP_CTL_GET_FREE)));
+  int loop = OK(open(device, O_RDWR));
+  OK(ioctl(loop, LOOP_SET_FD, fd));
+  return loop;
+}
+
+static void detach(int loop) {
+  while (ioctl(loop, LOOP_CLR_FD) && errno == EBUSY) pause_ms(1);
+  OK(close(loop));
+}
+
+// Mounts the image, as far as it can be, and uses it. Whether it could.
+static int use(const char *type, int control, int length, unsigned flags, unsigned seed) {
+  int fd = OK(open("image", O_RDWR | O_CREAT | O_TRUNC, 0644)), mounted = 0;
+  EQUAL(write(fd, image, length), length);
+  int loop = attach(control, fd);
+  if (!mount(device, "m", type, flags | MS_NODEV | MS_NOSUID, "")) {
+    mounted = 1;
+    seen = 0;
+    explore("m", 0);
+    change();
+    seen = 0;
+    explore("m", 0);
+    // What it says is whatever comes of writing to such a disk.
+    if (umount("m") && errno == EBUSY) FAIL("seed %d: the mount is in use", seed);
+  }
+  detach(loop);
+  OK(close(fd));
+  return mounted;
+}
+
+static int started(const char *file) {
   int base = OK(open(file, O_RDONLY));
   size = lseek(base, 0, SEEK_END);
   image = malloc(size);
-  int control = OK(open("/dev/loop-control", O_RDWR)), mounted = 0;
-  int rounds = torture() ? 2000 : 100, seed = getenv("SEED") ? atoi(getenv("SEED")) : (int)time(NULL) % 100000 * 100;
   OK(mkdir("m", 0755));
+  return base;
+}
+
+static void ended(int base, int control) {
+  OK(unlink("image"));
+  OK(rmdir("m"));
+  OK(close(control));
+  OK(close(base));
+}
+
+static int first_seed(const char *type) {
+  int seed = getenv("SEED") ? atoi(getenv("SEED")) : (int)time(NULL) % 100000 * 100;
+  // Seen when one of them hangs.
+  printf("# %s, seed %d\n", type, seed);
+  return seed;
+}
+
+static void volumes(const char *type, const char *file) {
+  int base = started(file), control = OK(open("/dev/loop-control", O_RDWR));
+  int rounds = torture() ? 2000 : 100, seed = first_seed(type), mounted = 0;
   for (int round = 0; round < rounds; round++) {
     state = seed + round;
     EQUAL(pread(base, image, size, 0), size);
     spoil(type);
     // And at times the end is missing.
     int length = pick(10) ? size : 1024 + pick(size - 1024) / 512 * 512;
-    int fd = OK(open("image", O_RDWR | O_CREAT | O_TRUNC, 0644));
-    EQUAL(write(fd, image, length), length);
-    char device[32];
-    snprintf(device, sizeof device, "/dev/loop%ld", OK(ioctl(control, LOOP_CTL_GET_FREE)));
-    int loop = OK(open(device, O_RDWR));
-    OK(ioctl(loop, LOOP_SET_FD, fd));
-    int flags = pick(4) ? 0 : MS_RDONLY;
-    if (!mount(device, "m", type, flags | MS_NODEV | MS_NOSUID, "")) {
-      mounted++;
-      seen = 0;
-      explore("m", 0);
-      change();
-      seen = 0;
-      explore("m", 0);
-      // What it says is whatever comes of writing to such a disk.
-      if (umount("m") && errno == EBUSY) FAIL("seed %d: the mount is in use", seed + round);
-    }
-    while (ioctl(loop, LOOP_CLR_FD) && errno == EBUSY) pause_ms(1);
-    OK(close(loop));
-    OK(close(fd));
+    mounted += use(type, control, length, pick(4) ? 0 : MS_RDONLY, seed + round);
   }
   printf("# %s, seed %d: %d of %d could be mounted\n", type, seed, mounted, rounds);
   // Else it is not the volumes that have been tried.
   CHECK(mounted > rounds / 10);
-  OK(unlink("image"));
-  OK(rmdir("m"));
-  OK(close(base));
+  ended(base, control);
+}
+
+// Numbers at their ends, at each place where a volume describes itself: all of them in the long form, else some.
+static void ends(const char *type, const char *file, int start, int length) {
+  static const unsigned values[] = {0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
+  int base = started(file), control = OK(open("/dev/loop-control", O_RDWR));
+  int seed = first_seed(type), step = torture() ? 1 : 10, mounted = 0;
+  for (int round = seed % step; round < length / 2 * 10; round += step) {
+    state = seed + round;
+    EQUAL(pread(base, image, size, 0), size);
+    int at = start + round / 10 * 2;
+    unsigned value = values[round % 5];
+    if (round % 10 < 5) put32(at, value);
+    else image[at] = value >> 16, image[at + 1] = value >> 24;
+    if (!strcmp(type, "diskfs")) make_plausible();
+    mounted += use(type, control, size, 0, seed + round);
+  }
+  CHECK(mounted > length / step);
+  ended(base, control);
+}
+
+// The record of a name: `before` bytes before it.
+static unsigned char *record(const char *name, int before) {
+  unsigned char *found = memmem(image, size, name, strlen(name));
+  CHECK(found && !memmem(found + 1, image + size - found - 1, name, strlen(name)));
+  return found - before;
+}
+
+// Directories that are in themselves, or in two places: the second name leads nowhere, and no lock is waited for by who has it.
+static void circles(const char *type, const char *file) {
+  int base = started(file), control = OK(open("/dev/loop-control", O_RDWR));
+  EQUAL(pread(base, image, size, 0), size);
+  int fd = OK(open("image", O_RDWR | O_CREAT, 0644));
+  EQUAL(write(fd, image, size), size);
+  int loop = attach(control, fd);
+  OK(mount(device, "m", type, 0, ""));
+  OK(mkdir("m/UPPERDIR", 0755));
+  OK(mkdir("m/UPPERDIR/LOWERDIR", 0755));
+  OK(mkdir("m/ASIDEDIR", 0755));
+  OK(umount("m"));
+  detach(loop);
+  EQUAL(pread(fd, image, size, 0), size);
+  if (!strcmp(type, "ext2")) {
+    memcpy(record("LOWERDIR", 8), record("UPPERDIR", 8), 4);
+    memcpy(record("ASIDEDIR", 8), record("UPPERDIR", 8), 4);
+  } else {
+    memcpy(record("LOWERDIR   ", 0) + 26, record("UPPERDIR   ", 0) + 26, 2);
+    memcpy(record("ASIDEDIR   ", 0) + 26, record("UPPERDIR   ", 0) + 26, 2);
+  }
+  EQUAL(pwrite(fd, image, size, 0), size);
+  for (int first = 0; first < 2; first++) {
+    loop = attach(control, fd);
+    OK(mount(device, "m", type, 0, ""));
+    // On FAT it is the place of its record that makes a file.
+    const char *end = strcmp(type, "ext2") ? "/LOWERDIR" : "";
+    char name[40], other[40], inside[60], deeper[80];
+    snprintf(name, sizeof name, "m/%s%s", first ? "ASIDEDIR" : "UPPERDIR", end);
+    snprintf(other, sizeof other, "m/%s%s", first ? "UPPERDIR" : "ASIDEDIR", end);
+    snprintf(inside, sizeof inside, "%s/LOWERDIR", name);
+    snprintf(deeper, sizeof deeper, "%s/file", inside);
+    struct stat s;
+    int held = OK(open(name, O_RDONLY | O_DIRECTORY));
+    FAILS(stat(other, &s), ELOOP);
+    FAILS(stat(inside, &s), ELOOP);
+    FAILS(rmdir(inside), ELOOP);
+    FAILS(rename(inside, "m/moved"), ELOOP);
+    FAILS(rename(name, inside), ELOOP);
+    FAILS(rename(other, "m/moved"), ELOOP);
+    FAILS(open(deeper, O_CREAT | O_RDWR, 0644), ELOOP);
+    FAILS(rmdir(name), ENOTEMPTY);
+    OK(close(held));
+    // Nobody has the first name any more: the other one can be looked up.
+    int caches = OK(open("/proc/sys/vm/drop_caches", O_WRONLY));
+    EQUAL(write(caches, "3", 1), 1);
+    OK(close(caches));
+    OK(stat(other, &s));
+    FAILS(stat(name, &s), ELOOP);
+    OK(umount("m"));
+    detach(loop);
+  }
+  OK(close(fd));
+  ended(base, control);
 }
 
 CASE(ext2) { volumes("ext2", "/tests/hostile/ext2"); }
 CASE(fat) { volumes("vfat", "/tests/hostile/fat"); }
 CASE(diskfs) { volumes("diskfs", "/tests/hostile/diskfs"); }
+CASE(ends_of_ext2) { ends("ext2", "/tests/hostile/ext2", 1024, 140); }
+CASE(ends_of_ext2_groups) { ends("ext2", "/tests/hostile/ext2", 2048, 32); }
+CASE(ends_of_fat) { ends("vfat", "/tests/hostile/fat", 0, 64); }
+CASE(ends_of_diskfs) { ends("diskfs", "/tests/hostile/diskfs", 4096, 64); }
+CASE(circles_on_ext2) { circles("ext2", "/tests/hostile/ext2"); }
+CASE(circles_on_fat) { circles("vfat", "/tests/hostile/fat"); }

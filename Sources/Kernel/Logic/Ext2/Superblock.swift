@@ -71,7 +71,7 @@ public struct Ext2Superblock: Sendable {
     let bitsPerBlock = UInt32(8) << blockShift
     guard blocksPerGroup > 0, blocksPerGroup <= bitsPerBlock, inodesPerGroup > 0, inodesPerGroup <= bitsPerBlock,
       inodeSize >= 128, inodeSize <= 1 << blockShift, inodeSize & (inodeSize - 1) == 0,
-      firstDataBlock == (blockShift == 10 ? 1 : 0), blockCount > firstDataBlock, inodeCount >= firstInode,
+      firstDataBlock == (blockShift == 10 ? 1 : 0), blockCount > firstDataBlock, firstInode >= 11, inodeCount >= firstInode,
       groupCount <= Self.mostGroups, UInt64(groupCount) * UInt64(inodesPerGroup) >= UInt64(inodeCount)
     else { throw .corrupt }
   }
