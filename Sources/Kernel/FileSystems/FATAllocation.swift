@@ -276,8 +276,6 @@ extension FATFS {
   public func locate(_ inode: Inode, _ index: UInt32, forWriting: Bool, _ visit: (UInt64?, Range<Int>) -> Void) throws(Errno) {
     let node = node(inode)
     let start = UInt64(index) << 12
-    // What a chain has behind the end of its file is somebody's old data.
-    let end = forWriting ? .max : inode.size
     if inode.number == Self.rootNumber, geometry.kind != .fat32 {
       let first = UInt64(geometry.rootSectors.lowerBound) + UInt64(index) * 8
       let count = first < geometry.rootSectors.upperBound ? Int(min(UInt64(geometry.rootSectors.upperBound) - first, 8)) * 512 : 0
@@ -287,6 +285,8 @@ extension FATFS {
     }
     let clusterBytes = geometry.clusterBytes
     try node.clusters.withLock { clusters throws(Errno) in
+      // What a chain has behind the end of its file is somebody's old data. A file becomes shorter before its chain does.
+      let end = forWriting ? .max : inode.size
       var offset = 0
       while offset < pageSize {
         let position = start + UInt64(offset)

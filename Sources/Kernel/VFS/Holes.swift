@@ -62,8 +62,10 @@ extension Inode {
       if !pages.isEmpty {
         empty(pages)
         // What is being written of them goes to blocks that are somebody else's soon.
-        writing.withLock { _ in }
-        try fileSystem.punch(self, pages)
+        try writing.withLock { _ throws(Errno) in
+          try fileSystem.punch(self, pages)
+          clear(pages)
+        }
       }
       touch(modification: true)
       try fileSystem.attributesChanged(self)

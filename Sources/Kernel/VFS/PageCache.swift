@@ -253,6 +253,7 @@ extension Inode {
     if payload as? FileNode != nil { return }  // its text is made anew at each opening
     try mutex.withLock { _ throws(Errno) in
       let old = self.size
+      let firstGone = size < old ? UInt32(exactly: (size + 4095) >> 12) : nil
       if size < old {
         attributes.withLock { $0.size = size }
         if size & 0xFFF != 0, let index = UInt32(exactly: size >> 12) {
@@ -261,14 +262,19 @@ extension Inode {
           Frames.release(frame)
           markDirty(index)
         }
-        if let first = UInt32(exactly: (size + 4095) >> 12) {
-          if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmap(self, from: first) }
-          dropPages(from: first)
+        if let firstGone {
+          if mappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.unmap(self, from: firstGone) }
+          dropPages(from: firstGone)
         }
         // What is being written of the end goes to blocks that are somebody else's soon.
         writing.withLock { _ in }
       }
       try fileSystem.resize(self, to: size)
+      if let firstGone {
+        // Who was reading from before may have read on.
+        awaitReaders()
+        dropPages(from: firstGone)
+      }
       attributes.withLock { $0.size = size }
       touch(modification: true)
       try fileSystem.attributesChanged(self)
@@ -338,6 +344,12 @@ extension Inode {
       tree.set(index, to: 0)
       drop(value)
     }
+  }
+
+  /// Cached pages become zeros, those too that somebody was reading when their blocks went. They stay as dirty as they are.
+  func clear(_ range: Range<UInt32>) {
+    awaitReaders()
+    forEachPage(range) { _, _, value in Frame(value & ~Self.stateBits).zero() }
   }
 
   /// Each cached page of a range, under the lock that is taken for each anew.

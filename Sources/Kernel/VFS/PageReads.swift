@@ -45,6 +45,7 @@ extension Inode {
     if let frame = cachedPage(index) { return frame }
     guard let device = fileSystem.device else { return try makePage(index) }
     var wanted = wanted
+    var wasCorrupt = false
     while true {
       let run: PageRun? = try fill.withLock { runs throws(Errno) in
         settle(&runs)
@@ -54,7 +55,9 @@ extension Inode {
       run?.wait()
       fill.withLock { settle(&$0) }
       if let run, run.hasFailed || run.isCorrupt {
-        if run.pages.count == 1 { throw .ioError }
+        // The block may have been taken from the file, and used again, while it was read.
+        if run.pages.count == 1, run.hasFailed || wasCorrupt { throw .ioError }
+        wasCorrupt = run.pages.count == 1
         wanted = 0  // alone: the bad sector may be another page's
       }
       if let frame = cachedPage(index) { return frame }
@@ -263,6 +266,12 @@ extension Inode {
       }
       run?.wait()
     }
+  }
+
+  /// As `awaitReads`, also for who has looked up where a page is and has not begun to read it.
+  func awaitReaders() {
+    fill.withLock { settle(&$0) }
+    awaitReads()
   }
 
   /// Takes marks of what has been read away, without waiting for anything.

@@ -1,6 +1,6 @@
 // FAT with long names, on the second disk: partition 1 is FAT12, 2 FAT16, 3 FAT32. Each case is tried on all of them. The host
 // looks at the disk afterwards.
-#include "test.h"
+#include "shrink.h"
 #include <dirent.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
@@ -432,6 +432,9 @@ static void full_body(void) {
   clean();
 }
 CASE(full) { each(full_body); }
+
+static void shrink_body(void) { shrink(0, 12); }
+CASE(pages_that_go_while_they_are_read) { each(shrink_body); }
 
 static void given_body(void) {
   // mcopy's, from the host.

@@ -1,5 +1,5 @@
 // Files: names that change places, files without names, holes.
-#include "test.h"
+#include "shrink.h"
 #include <dirent.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
@@ -219,6 +219,12 @@ CASE(holes_in_memory) {
 CASE(holes_on_disk) {
   on_disk();
   holes();
+  off_disk();
+}
+
+CASE(pages_that_go_while_they_are_read) {
+  on_disk();
+  shrink(1, 60);
   off_disk();
 }
 
