@@ -306,7 +306,7 @@ private func compare(_ volume: DiskVolume, _ device: Device, _ model: Model) thr
 
 @Test(arguments: 1...rounds(3, long: 6)) func volumesAreLikeTheirModels(seed: Int) throws {
   var pair = try Pair(blocks: [300, 1000, 20000][seed % 3], seed: UInt64(seed))
-  let steps = rounds(800, long: 20_000)
+  let steps = rounds(800, long: 100_000)
   for step in 0..<steps {
     try pair.step()
     if pair.random.below(60) == 0 { try pair.commit { _ in } }
