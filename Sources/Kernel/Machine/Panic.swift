@@ -69,7 +69,8 @@ public enum Panic {
 
 /// A link of the chain of frame pointers on a kernel stack.
 public struct StackFrame {
-  private let pointer: UInt32
+  /// Where it is; 0 behind the chain's end.
+  public let pointer: UInt32
 
   public init(_ pointer: UInt32) { self.pointer = pointer }
 

@@ -254,7 +254,10 @@ public struct Execution {
   }
 
   private func killOtherThreads() {
-    defer { task.id = process.id }
+    defer {
+      process.takeEndedLeader()?.endTracingUnheard()
+      task.id = process.id
+    }
     let others: [Task] = process.signals.withLock { state in
       let others = state.threads.filter { $0 !== task }
       for other in others {
@@ -268,7 +271,6 @@ public struct Execution {
     let _: Bool? = try? process.childEvent.wait(interruptible: false, deadline: nil, reason: "execve") {
       process.signals.withLock { $0.threads.count == 1 } ? true : nil
     }
-    process.takeEndedLeader()?.endTracingUnheard()
   }
 
   /// What the program runs with, and whether that is more than who starts it has: its loader must not trust the environment.

@@ -190,12 +190,13 @@ public enum SchedulingPolicy: UInt32, Sendable {
   /// Where in the kernel it was switched away from: return addresses, the innermost first; none for one that runs.
   public final var backtrace: [UInt32] {
     guard state == .blocked else { return [] }
-    // SAFETY: `context_switch` left four registers there, the last of them the frame pointer; a thread that just wakes leaves
-    // something else, and then the chain ends.
+    // SAFETY: `context_switch` left four registers there, the last of them the frame pointer. A thread that just wakes leaves
+    // something else: what leads out of its stack is not followed.
     let saved = unsafe UnsafePointer<UInt32>(bitPattern: UInt(stackPointer))!
     var addresses: [UInt32] = []
     var frame = StackFrame(unsafe saved[3])
-    while addresses.count < 32, let (address, caller) = frame.read() {
+    let stack = (stackTop - KernelSpace.stackSize)..<stackTop - 8
+    while addresses.count < 32, stack.contains(frame.pointer), let (address, caller) = frame.read() {
       addresses.append(address)
       frame = caller
     }
