@@ -67,6 +67,8 @@ public final class AddressSpace {
   public let table: PageTable
   public let state = Mutex<State, AddressSpaceRank>(State())
   public var layout = ProgramLayout()
+  /// What it executes.
+  var program: RunningProgram?
   /// Those of io_setup: they belong to the memory that they read and write.
   public let asyncContexts = SpinLock<[AsyncContext], LeafRank>([])
   public static var lowest: UInt32 { 0x1_0000 }
@@ -389,6 +391,7 @@ public final class AddressSpace {
   /// A copy for a forked child: private pages become copy-on-write in both.
   public func fork() throws(Errno) -> AddressSpace {
     let child = try AddressSpace.make()
+    child.program = program
     let copy = try state.withLock { state throws(Errno) in
       for area in state.areas.areas {
         // File pages that cannot have private copies come back through the page cache.

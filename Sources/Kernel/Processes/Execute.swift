@@ -41,6 +41,7 @@ public struct Execution {
     guard inode.isRegular else { throw .permissionDenied }
     if path.mount.flags & MountFlags.noExecute != 0 { throw .permissionDenied }
     try inode.check(1, process.who)
+    try inode.content.checkNotWritten()
     return inode.content
   }
 
@@ -70,6 +71,7 @@ public struct Execution {
     }
     let image = try Self.parse(head, inode)
     let space = try AddressSpace.make()
+    space.program = try RunningProgram.start(inode)
     let loaded = try load(image, inode, path, into: space, interpreter: false)
     var entry = loaded.entry
     var interpreterBase: UInt32 = 0

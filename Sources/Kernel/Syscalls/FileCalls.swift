@@ -74,7 +74,7 @@ extension Call {
       try inode.bringUp(at: place, keepsContent: !truncates)
     }
     if flags & OpenFlags.path == 0, truncates, !made {
-      try inode.truncate(to: 0)
+      try inode.truncateUnopened(to: 0)
       FileWatches.tell(inode, place.dentry, .modify)
     }
     return try FileDescription.open(place, flags: flags)
@@ -504,7 +504,7 @@ extension Call {
     if path.mount.isReadOnly { throw .readOnlyFileSystem }
     try checkFileSize(inode, size)
     try inode.bringUp(at: path, keepsContent: size > 0)
-    try inode.truncate(to: size)
+    try inode.truncateUnopened(to: size)
     FileWatches.tell(inode, path.dentry, .modify)
     try path.mount.settle(inode)
     return 0

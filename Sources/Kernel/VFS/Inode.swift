@@ -68,6 +68,8 @@ public final class Inode {
   let mayGetName = Atomic<Bool>(false)
   /// A directory has one dentry at most, or locks would be taken in circles.
   let hasName = Atomic<Bool>(false)
+  /// How often it is open for writing or, below 0, in how many memories it is executed.
+  let writers = Atomic<Int32>(0)
   /// Mappings of it, and those through which processes may write to it.
   public let mappings = Atomic<Int32>(0)
   public let writableMappings = Atomic<Int32>(0)

@@ -67,7 +67,27 @@ open class DeviceNodes {
 /// An open regular file.
 public final class RegularFile: OpenFile {
   let inode: Inode
-  public init(_ inode: Inode) { self.inode = inode }
+  /// What may not be executed while this is open.
+  private let written: Inode?
+
+  public init(_ inode: Inode) {
+    self.inode = inode
+    written = nil
+  }
+
+  private init(writing inode: Inode) {
+    self.inode = inode
+    written = inode.content
+  }
+
+  /// Throws `textFileBusy`.
+  static func open(_ inode: Inode, flags: UInt32) throws(Errno) -> RegularFile {
+    if flags & OpenFlags.accessMask == 0 { return RegularFile(inode) }
+    try inode.content.beginUse(1)
+    return RegularFile(writing: inode)
+  }
+
+  deinit { written?.endUse(1) }
 
   public var isSeekable: Bool { true }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
@@ -105,7 +125,8 @@ extension FileDescription {
     }
     let file: any OpenFile
     switch inode.type {
-    case Mode.regular: file = try (inode.payload as? FileNode)?.makeFile() ?? RegularFile(inode)
+    case Mode.regular:
+      if let node = inode.payload as? FileNode { file = try node.makeFile() } else { file = try RegularFile.open(inode, flags: flags) }
     case Mode.directory: file = DirectoryFile()
     case Mode.character, Mode.block:
       if path.mount.flags & MountFlags.noDevices != 0 { throw .permissionDenied }

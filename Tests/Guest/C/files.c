@@ -228,6 +228,118 @@ CASE(pages_that_go_while_they_are_read) {
   off_disk();
 }
 
+static void copy_shell(const char *name) {
+  static char block[1 << 16];
+  int from = OK(open("/bin/sh", O_RDONLY)), to = OK(open(name, O_WRONLY | O_CREAT | O_EXCL, 0755));
+  for (ssize_t count; (count = OK(read(from, block, sizeof block))) > 0;) EQUAL(write(to, block, count), count);
+  OK(close(from));
+  OK(close(to));
+}
+
+// A shell that ends with its input; it has begun when this returns.
+static pid_t start_program(const char *name, int input[2]) {
+  int begun[2];
+  char byte;
+  OK(pipe2(input, O_CLOEXEC));
+  OK(pipe2(begun, O_CLOEXEC));
+  pid_t pid = CHILD({
+    dup2(input[0], 0);
+    execl(name, "sh", "-c", "read x; exit 7", NULL);
+  });
+  OK(close(begun[1]));
+  EQUAL(read(begun[0], &byte, 1), 0);
+  OK(close(begun[0]));
+  OK(close(input[0]));
+  return pid;
+}
+
+static int try_program(const char *name) {
+  pid_t pid = CHILD({
+    execl(name, "sh", "-c", "exit 7", NULL);
+    _exit(errno + 100);
+  });
+  int status;
+  EQUAL(waitpid(pid, &status, 0), pid);
+  CHECK(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+// What is executed is not written to, and what is open for writing is not executed.
+CASE(programs_in_use) {
+  int input[2], status;
+  copy_shell("program");
+  EQUAL(try_program("./program"), 7);
+  int fd = OK(open("program", O_RDWR)), other = OK(dup(fd));
+  EQUAL(try_program("./program"), ETXTBSY + 100);
+  OK(close(fd));
+  EQUAL(try_program("./program"), ETXTBSY + 100);
+  OK(close(other));
+  EQUAL(try_program("./program"), 7);
+  fd = OK(open("program", O_RDONLY));
+  pid_t pid = start_program("./program", input);
+  OK(link("program", "again"));
+  FAILS(open("program", O_WRONLY), ETXTBSY);
+  FAILS(open("again", O_RDWR), ETXTBSY);
+  FAILS(open("program", O_RDONLY | O_TRUNC), ETXTBSY);
+  FAILS(open("program", O_WRONLY | O_CREAT, 0644), ETXTBSY);
+  FAILS(truncate("program", 0), ETXTBSY);
+  EQUAL(try_program("./again"), 7);
+  OK(chmod("program", 0700));
+  OK(fchmod(fd, 0755));
+  OK(unlink("again"));
+  OK(rename("program", "moved"));
+  FAILS(open("moved", O_WRONLY), ETXTBSY);
+  OK(close(input[1]));
+  EQUAL(waitpid(pid, &status, 0), pid);
+  EQUAL(status, 7 << 8);
+  OK(close(fd));
+  OK(close(OK(open("moved", O_RDWR | O_TRUNC))));
+  // A script is not executed while it is written, but then it is its interpreter that runs.
+  fd = OK(open("script", O_WRONLY | O_CREAT, 0755));
+  EQUAL(write(fd, "#!/bin/sh\nread x; exit 7\n", 25), 25);
+  EQUAL(try_program("./script"), ETXTBSY + 100);
+  OK(close(fd));
+  pid = start_program("./script", input);
+  OK(close(OK(open("script", O_WRONLY))));
+  OK(close(input[1]));
+  EQUAL(waitpid(pid, &status, 0), pid);
+  EQUAL(status, 7 << 8);
+  OK(unlink("script"));
+  OK(unlink("moved"));
+}
+
+// A forked child executes it, too; of a file in memory only its descriptor is known, and it may be open.
+CASE(programs_of_children) {
+  int input[2], status;
+  copy_shell("program");
+  OK(pipe2(input, O_CLOEXEC));
+  pid_t pid = CHILD({
+    dup2(input[0], 0);
+    execl("./program", "sh", "-c", "exec 3<&0; (read x <&3) & exit 7", NULL);
+  });
+  EQUAL(waitpid(pid, &status, 0), pid);
+  EQUAL(status, 7 << 8);
+  OK(close(input[0]));
+  FAILS(open("program", O_WRONLY), ETXTBSY);
+  OK(close(input[1]));
+  int fd;
+  for (int tries = 0; (fd = open("program", O_WRONLY)) < 0 && tries < 1000; tries++) {
+    EQUAL(errno, ETXTBSY);
+    pause_ms(1);
+  }
+  OK(fd);
+  OK(close(fd));
+  int from = OK(open("program", O_RDONLY)), memory = OK(syscall(SYS_memfd_create, "program", 0));
+  static char block[1 << 16];
+  for (ssize_t count; (count = OK(read(from, block, sizeof block))) > 0;) EQUAL(write(memory, block, count), count);
+  char name[40];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", memory);
+  EQUAL(try_program(name), 7);
+  OK(close(from));
+  OK(close(memory));
+  OK(unlink("program"));
+}
+
 static int deep(const char *top, int depth) {
   char path[8192];
   strcpy(path, top);
