@@ -62,6 +62,9 @@ private func elf() -> [UInt8] {
   #expect(line.readOnly && line.quiet && line.noAPIC)
   #expect(line.initArguments.map { String(decoding: $0, as: UTF8.self) } == ["single", "a b", "-c", "'x'"])
   #expect(line.initEnvironment.map { String(decoding: $0, as: UTF8.self) } == ["HOME=/x"])
+  #expect(line.ramDiskKilobytes == 16384)
+  #expect(CommandLine(Array("ramdisk_size=4096".utf8), hasProgramName: false).ramDiskKilobytes == 4096)
+  #expect(CommandLine(Array("ramdisk_size=99999999999".utf8), hasProgramName: false).ramDiskKilobytes == 16384)
 }
 
 @Test func calendarAgreesWithFoundation() {

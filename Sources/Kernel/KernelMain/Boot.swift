@@ -66,6 +66,7 @@ enum Boot {
       PCI.enumerate()
       Disks.start()
       LoopDevices.start()
+      RAMDisk.start(kilobytes: context.value.line.ramDiskKilobytes)
       StorageFileSystems.register()
       InformationFileSystems.register(commandLine: context.value.line.text)
       PosixQueues.start()

@@ -80,6 +80,18 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     try inode.writeBack()
     _ = inode.dropCleanPages()
   }
+  /// BLKFLSBUF: nothing of it is cached any more; nothing is left of a disk in memory that nobody else uses.
+  private func flush() throws(Errno) {
+    try sync()
+    guard let memory = disk as? RAMDisk, openings.load(ordering: .acquiring) == 1 else {
+      _ = inode.dropCleanPages()
+      return
+    }
+    try claim()
+    defer { release() }
+    inode.dropPages()
+    memory.empty()
+  }
   public func statistics() -> FileSystemStatistics { FileSystemStatistics(magic: 0x6264_6576) }
 
   public func open(_ node: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
@@ -100,13 +112,16 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     var part = buffer.prefix(Int(min(UInt64(buffer.count), room)))
     return try inode.write(&part, at: offset, append: false)
   }
-  /// BLKGETSIZE64, BLKGETSIZE, BLKSSZGET, BLKFLSBUF.
+  /// BLKGETSIZE64, BLKGETSIZE, BLKROGET, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKALIGNOFF, BLKBSZGET, BLKFLSBUF.
   public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     switch command {
     case 0x8004_1272: try UserMemory.write64(inode.size, to: argument)
     case 0x1260: try UserMemory.write32(UInt32(clamping: disk.sectorCount), to: argument)
-    case 0x1268: try UserMemory.write32(512, to: argument)
-    case 0x1261: try sync()
+    case 0x1268, 0x127B, 0x1278: try UserMemory.write32(512, to: argument)
+    case 0x125E: try UserMemory.write32((disk as? LoopDevice)?.binding?.isReadOnly == true ? 1 : 0, to: argument)
+    case 0x1279, 0x127A: try UserMemory.write32(0, to: argument)
+    case 0x8004_1270: try UserMemory.write32(UInt32(pageSize), to: argument)
+    case 0x1261: try flush()
     default: throw .inappropriateIOCTLForDevice
     }
     return 0

@@ -277,3 +277,51 @@ LIMITED_CASE(any_bytes_for_fat, 120) {
   OK(unlink("image"));
   OK(rmdir("m"));
 }
+
+// A disk in memory: zeros where nobody has written, a file system like any other, and its memory back in the end.
+CASE(a_disk_in_memory) {
+  enum { SIZE = 16 << 20 };
+  static char block[1 << 16], zeros[1 << 16];
+  int disk = OK(open("/dev/ram1", O_RDWR)), value;
+  EQUAL(size_of(disk), SIZE);
+  OK(ioctl(disk, 0x1268, &value)); // BLKSSZGET
+  EQUAL(value, 512);
+  OK(ioctl(disk, 0x125E, &value)); // BLKROGET
+  EQUAL(value, 0);
+  for (int at = 0; at < SIZE; at += sizeof block) {
+    EQUAL(pread(disk, block, sizeof block, at), (int)sizeof block);
+    CHECK(!memcmp(block, zeros, sizeof block));
+  }
+  EQUAL(pread(disk, block, sizeof block, SIZE), 0);
+  FAILS(pwrite(disk, block, 1, SIZE), ENOSPC);
+  snprintf(device, sizeof device, "/dev/%s1", access("/dev/vdb", F_OK) ? "hdb" : "vdb");
+  int from = OK(open(device, O_RDONLY));
+  CHECK(size_of(from) <= SIZE);
+  for (int at = 0, count; (count = OK(read(from, block, sizeof block))); at += count) EQUAL(pwrite(disk, block, count, at), count);
+  OK(close(from));
+  OK(close(disk));
+  OK(mkdir("m", 0755));
+  for (int round = 0; round < 2; round++) {
+    OK(mount("/dev/ram1", "m", "vfat", 0, ""));
+    FAILS(mount("/dev/ram1", "m", "ext2", 0, ""), EBUSY);
+    expect("m/given/Short.txt", "short\n");
+    if (round) expect("m/new", "text");
+    put("m/new", "text");
+    OK(umount("m"));
+  }
+  disk = OK(open("/dev/ram1", O_RDWR));
+  int other = OK(open("/dev/ram1", O_RDWR));
+  EQUAL(pread(disk, block, 2048, 0), 2048);
+  EQUAL(block[510] & 0xFF, 0x55);
+  // Somebody else has it, too: only what is cached goes.
+  OK(ioctl(disk, 0x1261)); // BLKFLSBUF
+  EQUAL(pread(disk, block, 2048, 0), 2048);
+  EQUAL(block[510] & 0xFF, 0x55);
+  OK(close(other));
+  OK(ioctl(disk, 0x1261));
+  EQUAL(pread(disk, block, sizeof block, 0), (int)sizeof block);
+  CHECK(!memcmp(block, zeros, sizeof block));
+  OK(close(disk));
+  FAILS(mount("/dev/ram1", "m", "vfat", 0, ""), EINVAL);
+  OK(rmdir("m"));
+}

@@ -15,6 +15,8 @@ public struct CommandLine: Sendable {
   public var quiet = false
   public var noAPIC = false
   public var maximumProcessors = 16
+  /// `ramdisk_size=`: of each of /dev/ram0 and on.
+  public var ramDiskKilobytes: UInt32 = 16384
   /// `ring3`: user mode is what this kernel always runs; accepted so that old command lines work.
   public var ring3 = true
   /// Consoles by name, in order; the last is /dev/console.
@@ -82,6 +84,8 @@ public struct CommandLine: Sendable {
         consoles.append(Array(value.prefix { $0 != 44 }))
       } else if matches("maxcpus") {
         maximumProcessors = Self.number(value) ?? maximumProcessors
+      } else if matches("ramdisk_size") {
+        ramDiskKilobytes = Self.number(value).map { UInt32($0) } ?? ramDiskKilobytes
       } else if !key.contains(46) {
         initEnvironment.append(word)
       }
