@@ -389,6 +389,7 @@ extension Call {
     case 3: return description.flags | OpenFlags.largeFile
     case 4:
       let settable = OpenFlags.append | OpenFlags.nonBlocking | OpenFlags.direct | OpenFlags.noAccessTime
+      if c & OpenFlags.direct != 0, !(description.file is PipeEnd), description.inode?.allowsDirect != true { throw .invalidArgument }
       description.flags = description.flags & ~settable | c & settable
       return 0
     case 5, 6, 7, 12, 13, 14, 36, 37, 38: return try recordLock(description, b, c)

@@ -102,7 +102,8 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     if openings.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 { endUnused() }
   }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-    try inode.read(&buffer, at: offset)
+    if description.isDirect { return try inode.readDirect(&buffer, at: offset) }
+    return try inode.read(&buffer, at: offset)
   }
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
@@ -110,7 +111,11 @@ public final class BlockNode: Device, OpenFile, FileSystem {
     let room = inode.size > offset ? inode.size - offset : 0
     if room == 0 { throw .noSpace }
     var part = buffer.prefix(Int(min(UInt64(buffer.count), room)))
-    return try inode.write(&part, at: offset, append: false)
+    let result =
+      description.isDirect
+      ? try inode.writeDirect(&part, at: offset, append: false) : try inode.write(&part, at: offset, append: false)
+    try description.synchroniseIfAsked()
+    return result
   }
   /// BLKGETSIZE64, BLKGETSIZE, BLKROGET, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKALIGNOFF, BLKBSZGET, BLKFLSBUF.
   public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {

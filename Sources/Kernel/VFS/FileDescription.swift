@@ -134,6 +134,11 @@ public final class FileDescription {
     if let failure { throw failure }
   }
 
+  /// After a write, where each is to be on stable storage.
+  func synchroniseIfAsked() throws(Errno) {
+    if flags & OpenFlags.dataSync != 0 || path?.mount.isSynchronous == true { try synchronise() }
+  }
+
   /// What the file is ready for; with a table, it also tells that when this changes.
   public func poll(_ table: PollTable?) -> PollEvents { file.poll(table) }
 
@@ -143,6 +148,7 @@ public final class FileDescription {
   }
   public var isReadable: Bool { flags & OpenFlags.accessMask != OpenFlags.writeOnly && flags & OpenFlags.path == 0 }
   public var isWritable: Bool { flags & OpenFlags.accessMask != 0 && flags & OpenFlags.path == 0 }
+  var isDirect: Bool { flags & OpenFlags.direct != 0 }
   public var isNonBlocking: Bool { flags & OpenFlags.nonBlocking != 0 }
 
   func addDescriptor() { descriptors.wrappingAdd(1, ordering: .relaxed) }

@@ -75,29 +75,35 @@ public final class RegularFile: OpenFile {
     written = nil
   }
 
-  private init(writing inode: Inode) {
+  private init(_ inode: Inode, writing written: Inode) {
     self.inode = inode
-    written = inode.content
+    self.written = written
   }
 
   /// Throws `textFileBusy`.
   static func open(_ inode: Inode, flags: UInt32) throws(Errno) -> RegularFile {
     if flags & OpenFlags.accessMask == 0 { return RegularFile(inode) }
-    try inode.content.beginUse(1)
-    return RegularFile(writing: inode)
+    let content = inode.content
+    try content.beginUse(1)
+    return RegularFile(inode, writing: content)
   }
 
   deinit { written?.endUse(1) }
 
   public var isSeekable: Bool { true }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-    try inode.content.read(&buffer, at: offset)
+    let content = inode.content
+    if description.isDirect { return try content.readDirect(&buffer, at: offset) }
+    return try content.read(&buffer, at: offset)
   }
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
     -> (Int, UInt64)
   {
-    let result = try inode.content.write(&buffer, at: offset, append: description.flags & OpenFlags.append != 0)
-    if description.flags & OpenFlags.dataSync != 0 || description.path?.mount.isSynchronous == true { try description.synchronise() }
+    let (content, append) = (inode.content, description.flags & OpenFlags.append != 0)
+    let result =
+      description.isDirect
+      ? try content.writeDirect(&buffer, at: offset, append: append) : try content.write(&buffer, at: offset, append: append)
+    try description.synchroniseIfAsked()
     return result
   }
 }
@@ -123,6 +129,7 @@ extension FileDescription {
     if flags & OpenFlags.path != 0 {
       return FileDescription(PathFile(), path: path, inode: inode, flags: kept)
     }
+    if flags & OpenFlags.direct != 0, !inode.allowsDirect { throw .invalidArgument }
     let file: any OpenFile
     switch inode.type {
     case Mode.regular:

@@ -168,6 +168,9 @@ extension Inode {
     }
   }
 
+  /// Whether there is a page in memory, though its content may be on its way.
+  func isPresent(_ index: UInt32) -> Bool { cachedValue(index) != 0 }
+
   /// Whether a page is in memory: a hint, as it may go at any time.
   public func isCached(_ index: UInt32) -> Bool {
     settleReads()

@@ -16,16 +16,18 @@ public final class Pipe {
     var kept: UInt32 = 0
     var readers = 0
     var writers = 0
+    /// Parts that a read does not go beyond, oldest first, from the tail on: what was written with O_DIRECT. As many as pages.
+    var packets: [(start: UInt32, end: UInt32)] = []
     init(pages: Int) { frames = Array(repeating: nil, count: pages) }
   }
-  /// Writes of up to this many bytes are not interleaved.
+  /// Writes of up to this many bytes are not interleaved. No packet is longer.
   static var atomicSize: Int { 4096 }
   let state: Mutex<State, InodeRank>
   let number = NamelessFiles.makeNumber()
   let readable = WaitQueue()
   let writable = WaitQueue()
   private let level = Atomic<UInt32>(0)
-  private let keptRoom = Atomic<UInt32>(0)
+  private let free: Atomic<Int>
   private let size: Atomic<UInt32>
   /// How often each end was opened: one that came and went in the meantime has been met, too.
   private let readerOpens = Atomic<UInt32>(0)
@@ -35,6 +37,7 @@ public final class Pipe {
   public init(pages: Int = 16) {
     state = Mutex(State(pages: pages))
     size = Atomic(UInt32(pages * pageSize))
+    free = Atomic(pages * pageSize)
   }
 
   /// The two ends of a new pipe.
@@ -47,7 +50,7 @@ public final class Pipe {
     let kept = flags & OpenFlags.nonBlocking
     return (
       FileDescription(PipeEnd(pipe, reads: true, writes: false), flags: kept),
-      FileDescription(PipeEnd(pipe, reads: false, writes: true), flags: kept | OpenFlags.writeOnly)
+      FileDescription(PipeEnd(pipe, reads: false, writes: true), flags: kept | flags & OpenFlags.direct | OpenFlags.writeOnly)
     )
   }
 
@@ -95,11 +98,12 @@ public final class Pipe {
       state.frames[index] = nil
     }
     (state.head, state.tail) = (0, 0)
+    state.packets = []
   }
 
   private func publish(_ state: borrowing State) {
     level.store(state.head &- state.tail, ordering: .releasing)
-    keptRoom.store(state.kept, ordering: .releasing)
+    free.store(Self.room(state), ordering: .releasing)
     ends.store(UInt32(state.writers) | UInt32(state.readers) << 16, ordering: .releasing)
   }
   private var hasWriters: Bool { ends.load(ordering: .acquiring) & 0xFFFF != 0 }
@@ -111,7 +115,12 @@ public final class Pipe {
   public var available: Int { Int(level.load(ordering: .acquiring)) }
   /// In bytes: 64 KiB unless changed.
   public var capacity: Int { Int(size.load(ordering: .acquiring)) }
-  private var room: Int { capacity - available - Int(keptRoom.load(ordering: .acquiring)) }
+  private var room: Int { free.load(ordering: .acquiring) }
+  /// Bytes that can be written.
+  private static func room(_ state: borrowing State) -> Int {
+    if state.packets.count >= state.frames.count { return 0 }
+    return state.frames.count * pageSize - Int(state.head &- state.tail &+ state.kept)
+  }
 
   /// With `keeping`, the room of what was taken stays reserved until `settle`.
   public func read(_ buffer: inout IOBuffer, nonBlocking: Bool, keeping: Bool = false) throws(Errno) -> Int {
@@ -121,7 +130,7 @@ public final class Pipe {
       let (count, wasFull, ended) = try state.withLock { state throws(Errno) in
         let capacity = state.frames.count * pageSize
         let full = Int(state.head &- state.tail) > capacity - Self.atomicSize
-        let count = try take(&state, &buffer)
+        let count = try state.packets.isEmpty ? take(&state, &buffer) : takePacket(&state, &buffer, keeping: keeping)
         if keeping { state.kept += UInt32(count) }
         if count > 0 { publish(state) }
         return (count, full, state.writers == 0)
@@ -138,13 +147,37 @@ public final class Pipe {
     }
   }
 
-  private func take(_ state: inout State, _ buffer: inout IOBuffer) throws(Errno) -> Int {
+  /// What comes before a packet, and that: what the buffer has no room for is lost. `keeping`, nothing is, and there are no bounds.
+  private func takePacket(_ state: inout State, _ buffer: inout IOBuffer, keeping: Bool) throws(Errno) -> Int {
+    if keeping {
+      let total = try take(&state, &buffer)
+      let tail = state.tail
+      state.packets.removeAll { Int32(bitPattern: $0.end &- tail) <= 0 }
+      return total
+    }
+    let packet = state.packets[0]
+    let before = Int32(bitPattern: packet.start &- state.tail)
+    var total = 0
+    if before > 0 {
+      total = try take(&state, &buffer, limit: Int(before))
+      if total < Int(before) || buffer.count == 0 { return total }
+    }
+    do throws(Errno) { total += try take(&state, &buffer, limit: Int(packet.end &- state.tail)) } catch {
+      if total > 0 { return total }
+      throw error
+    }
+    state.tail = packet.end
+    state.packets.removeFirst()
+    return total
+  }
+
+  private func take(_ state: inout State, _ buffer: inout IOBuffer, limit: Int = .max) throws(Errno) -> Int {
     let size = UInt32(state.frames.count * pageSize)
     var total = 0
-    while buffer.count > 0, state.head != state.tail {
+    while buffer.count > 0, state.head != state.tail, total < limit {
       let position = state.tail % size
       let start = Int(position & 0xFFF)
-      let count = min(pageSize - start, buffer.count, Int(state.head &- state.tail))
+      let count = min(pageSize - start, buffer.count, Int(state.head &- state.tail), limit - total)
       guard let frame = state.frames[Int(position >> 12)] else { break }
       let copied = buffer.put(frame, offset: start, count: count)
       state.tail &+= UInt32(copied)
@@ -157,18 +190,20 @@ public final class Pipe {
     return total
   }
 
-  public func write(_ buffer: inout IOBuffer, nonBlocking: Bool) throws(Errno) -> Int {
+  /// `inPackets`: each read gets what one write has written, as long as that is not more than `atomicSize`.
+  public func write(_ buffer: inout IOBuffer, nonBlocking: Bool, inPackets: Bool = false) throws(Errno) -> Int {
     let wanted = buffer.count
     var total = 0
     while true {
-      let needed = wanted <= Self.atomicSize ? wanted : 1
+      let needed = inPackets ? min(buffer.count, Self.atomicSize) : wanted <= Self.atomicSize ? wanted : 1
       var fault: Errno?
       let (count, orphan) = state.withLock { state in
         if state.readers == 0 { return (0, true) }
-        let room = state.frames.count * pageSize - Int(state.head &- state.tail &+ state.kept)
+        let room = Self.room(state)
         if room < needed { return (0, false) }
         var count = 0
-        do throws(Errno) { count = try put(&state, &buffer, room) } catch { fault = error }
+        do throws(Errno) { count = try put(&state, &buffer, inPackets ? needed : room) } catch { fault = error }
+        if inPackets, count > 0 { state.packets.append((state.head &- UInt32(count), state.head)) }
         if count > 0 { publish(state) }
         return (count, false)
       }
@@ -183,11 +218,12 @@ public final class Pipe {
         throw fault
       }
       if buffer.count == 0 { return total }
+      if inPackets, count > 0 { continue }
       if nonBlocking {
         if total > 0 { return total }
         throw .wouldBlock
       }
-      let need = wanted <= Self.atomicSize ? wanted : 1
+      let need = inPackets ? min(buffer.count, Self.atomicSize) : needed
       do throws(Errno) {
         let _: Bool = try writable.wait(reason: "pipe write") {
           !hasReaders || room >= need ? true : nil
@@ -238,7 +274,7 @@ public final class Pipe {
       let first = Int(state.tail >> 12)
       if pages == old.count { return }
       let needed = (Int(start) + Int(used) + pageSize - 1) / pageSize
-      if needed > pages || state.kept > 0 { throw .resourceBusy }
+      if max(needed, state.packets.count) > pages || state.kept > 0 { throw .resourceBusy }
       // A full ring's newest bytes may lie before the oldest in the same page: they get one of their own.
       let wrapped = needed > old.count ? try PageCache.allocate() : nil
       if let wrapped, let shared = old[first % old.count] { wrapped.copy(from: shared) }
@@ -249,6 +285,8 @@ public final class Pipe {
         if index < pages { state.frames[index] = frame } else if let frame { Frames.release(frame) }
       }
       if let wrapped { state.frames[old.count] = wrapped }
+      let moved = start &- state.tail
+      state.packets = state.packets.map { ($0.start &+ moved, $0.end &+ moved) }
       state.tail = start
       state.head = start + used
       size.store(UInt32(pages * pageSize), ordering: .releasing)
@@ -376,7 +414,7 @@ public final class PipeEnd: OpenFile {
     try pipe.read(&buffer, nonBlocking: description.isNonBlocking)
   }
   public func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
-    (try pipe.write(&buffer, nonBlocking: description.isNonBlocking), 0)
+    (try pipe.write(&buffer, nonBlocking: description.isNonBlocking, inPackets: description.flags & OpenFlags.direct != 0), 0)
   }
   public func poll(_ table: PollTable?) -> PollEvents { pipe.poll(table, reads: reads, writes: writes) }
   public var identity: FileIdentity { FileIdentity(mode: Mode.fifo | 0o600, number: pipe.number, name: "pipe", object: pipe) }

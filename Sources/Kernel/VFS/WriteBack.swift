@@ -41,13 +41,24 @@ extension Inode {
     }
   }
 
-  private func writePages(_ limit: Int) throws(Errno) {
-    var next: UInt32? = 0
+  /// Writes dirty pages of a range to the file system, nothing else of the file.
+  func writeBack(pages: Range<UInt32>) throws(Errno) {
+    if fileSystem.device == nil { return }
+    try writing.withLock { _ throws(Errno) in
+      do throws(Errno) { try writePages(.max, pages) } catch {
+        writeErrors.wrappingAdd(1, ordering: .acquiringAndReleasing)
+        throw error
+      }
+    }
+  }
+
+  private func writePages(_ limit: Int, _ range: Range<UInt32> = 0..<(.max)) throws(Errno) {
+    var next: UInt32? = range.lowerBound
     var left = limit
     var isLost = false
     while let start = next, left > 0 {
       var taken: [(index: UInt32, frame: Frame)] = []
-      next = takeDirty(from: start, into: &taken)
+      next = takeDirty(start..<range.upperBound, into: &taken)
       if taken.isEmpty { break }
       // Not before their marks are gone, not after their content is read: a write in between marks them again.
       if writableMappings.load(ordering: .acquiring) > 0 { PageMappers.shared.value.writeProtect(self) }
@@ -65,17 +76,17 @@ extension Inode {
   }
 
   /// Moves a batch of dirty pages to the clean ones, with references for the caller; where to go on, nil at the end.
-  private func takeDirty(from start: UInt32, into taken: inout [(index: UInt32, frame: Frame)]) -> UInt32? {
+  private func takeDirty(_ range: Range<UInt32>, into taken: inout [(index: UInt32, frame: Frame)]) -> UInt32? {
     var found: [(index: UInt32, frame: Frame)] = []
     let next: UInt32? = pages.withLock { tree in
-      var next = start
-      while let entry = tree.firstMarked(from: next) {
+      var next = range.lowerBound
+      while let entry = tree.firstMarked(from: next), entry.index < range.upperBound {
         next = entry.index &+ 1
         let frame = Frame(entry.value & ~Self.stateBits)
         tree.set(entry.index, to: entry.value & ~Self.dirtyBit)
         Frames.retain(frame)
         found.append((entry.index, frame))
-        if next == 0 { return nil }
+        if next == range.upperBound { return nil }
         if found.count == Self.batch { return next }
       }
       return nil

@@ -2,7 +2,9 @@
 #include "shrink.h"
 #include <dirent.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/statfs.h>
+#include <sys/uio.h>
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_NOREPLACE 1
@@ -596,6 +598,80 @@ CASE(advice) {
   int writer = OK(open("file", O_WRONLY));
   FAILS(readahead(writer, 0, 4096), EBADF);
   OK(munmap(map, sizeof content));
+}
+
+// O_DIRECT: whole sectors go to the disk and come from there, the cache stays as it is, and everybody sees the same.
+CASE(past_the_cache) {
+  on_disk();
+  enum { SIZE = 96 * 4096 };
+  char *content = aligned_alloc(4096, SIZE), *found = aligned_alloc(4096, SIZE + 4096);
+  for (int i = 0; i < SIZE; i++) content[i] = i * 31 + (i >> 12);
+  int fd = OK(open("file", O_RDWR | O_CREAT | O_DIRECT, 0644));
+  CHECK(OK(fcntl(fd, F_GETFL)) & O_DIRECT);
+  EQUAL(write(fd, content, SIZE), SIZE);
+  char *map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+  CHECK(map != MAP_FAILED);
+  EQUAL(resident(map, 64), 0);
+  EQUAL(pread(fd, found, SIZE + 4096, 0), SIZE);
+  CHECK(!memcmp(content, found, SIZE));
+  EQUAL(resident(map, 64), 0);
+  // Neither the place nor the length may be in the middle of a sector.
+  FAILS(pread(fd, found, 512, 1), EINVAL);
+  FAILS(pread(fd, found, 511, 512), EINVAL);
+  FAILS(pwrite(fd, content, 512, 256), EINVAL);
+  FAILS(pwrite(fd, content, 100, 512), EINVAL);
+  FAILS(pread(fd, (void *)0xFFFFF000, 512, 0), EFAULT);
+  EQUAL(pread(fd, found, 512, SIZE), 0);
+  EQUAL(pread(fd, found, 0, 0), 0);
+  // A sector behind the others' backs, though they have the page.
+  int cached = OK(open("file", O_RDWR));
+  EQUAL(pread(cached, found, 8192, 4096), 8192);
+  memset(content + 4096 + 512, 0x5A, 1024);
+  EQUAL(pwrite(fd, content + 4096 + 512, 1024, 4096 + 512), 1024);
+  EQUAL(pread(cached, found, 8192, 4096), 8192);
+  CHECK(!memcmp(content + 4096, found, 8192));
+  EQUAL(map[4096 + 512], 0x5A);
+  // And theirs, which is not written yet.
+  memset(content + 3 * 4096 + 7, 0x33, 5000);
+  EQUAL(pwrite(cached, content + 3 * 4096 + 7, 5000, 3 * 4096 + 7), 5000);
+  EQUAL(pread(fd, found, SIZE, 0), SIZE);
+  CHECK(!memcmp(content, found, SIZE));
+  // The end, and what is behind it.
+  OK(ftruncate(fd, SIZE - 3000));
+  EQUAL(pread(fd, found, SIZE, 0), SIZE - 3000);
+  EQUAL(pread(fd, found, 4096, SIZE - 4096), 1096);
+  CHECK(!memcmp(content + SIZE - 4096, found, 1096));
+  OK(ftruncate(fd, 4096));
+  int end = OK(open("file", O_WRONLY | O_APPEND | O_DIRECT | O_DSYNC));
+  EQUAL(write(end, content + 4096, 8192), 8192);
+  OK(ftruncate(fd, 3 * 4096 - 100));
+  FAILS(write(end, content, 512), EINVAL);
+  OK(ftruncate(fd, 20 * 4096));
+  EQUAL(pread(fd, found, SIZE, 0), 20 * 4096);
+  CHECK(!memcmp(content, found, 3 * 4096 - 100) && !found[3 * 4096 - 100] && !found[20 * 4096 - 1]);
+  struct iovec parts[2] = {{content, 1024}, {content + 8192, 512}};
+  EQUAL(pwritev(fd, parts, 2, 8 * 4096), 1536);
+  EQUAL(pread(cached, found, 2048, 8 * 4096), 2048);
+  CHECK(!memcmp(found, content, 1024) && !memcmp(found + 1024, content + 8192, 512) && !found[1536]);
+  // It can be had later, and given up.
+  OK(fcntl(fd, F_SETFL, 0));
+  EQUAL(pread(fd, found, 100, 3), 100);
+  OK(fcntl(fd, F_SETFL, O_DIRECT));
+  FAILS(pread(fd, found, 100, 3), EINVAL);
+  OK(close(OK(open(".", O_TMPFILE | O_RDWR | O_DIRECT, 0600))));
+  OK(munmap(map, SIZE));
+}
+
+// Not everything has a cache to go past.
+CASE(nothing_past_the_cache) {
+  FAILS(open("/proc/self/maps", O_RDONLY | O_DIRECT), EINVAL);
+  FAILS(open("/dev/null", O_RDWR | O_DIRECT), EINVAL);
+  FAILS(fcntl(OK(open("/dev/null", O_RDWR)), F_SETFL, O_DIRECT), EINVAL);
+  FAILS(fcntl(OK(open("/proc/self/maps", O_RDONLY)), F_SETFL, O_DIRECT), EINVAL);
+  FAILS(fcntl(OK(socket(AF_UNIX, SOCK_STREAM, 0)), F_SETFL, O_DIRECT), EINVAL);
+  OK(mkfifo("fifo", 0600));
+  FAILS(open("fifo", O_RDWR | O_DIRECT), EINVAL);
+  OK(fcntl(OK(open("fifo", O_RDWR)), F_SETFL, O_DIRECT));
 }
 
 // A write through a mapping changes the times, and takes room.

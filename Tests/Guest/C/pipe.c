@@ -2,6 +2,7 @@
 #include "test.h"
 #include <poll.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 
 // A reader of an empty pipe blocks until there is something; a closed pipe ends it.
 CASE(reader_blocks) {
@@ -168,5 +169,68 @@ CASE(fifo_ends_that_come_and_go) {
     OK(close(out));
     EQUAL(read(done[0], &byte, 1), 1);
   }
+  EQUAL(reap(child), 0);
+}
+
+// O_DIRECT: a read ends where a write has ended, and what it has no room for is lost.
+CASE(packets) {
+  int ends[2], ready;
+  static char big[20000], found[20000];
+  OK(pipe2(ends, O_DIRECT | O_NONBLOCK));
+  EQUAL(OK(fcntl(ends[0], F_GETFL)) & O_DIRECT, 0);
+  EQUAL(OK(fcntl(ends[1], F_GETFL)) & O_DIRECT, O_DIRECT);
+  EQUAL(write(ends[1], "hello", 5), 5);
+  EQUAL(write(ends[1], "", 0), 0);
+  EQUAL(write(ends[1], "world!", 6), 6);
+  OK(ioctl(ends[0], FIONREAD, &ready));
+  EQUAL(ready, 11);
+  EQUAL(read(ends[0], found, 3), 3);
+  CHECK(!memcmp(found, "hel", 3));
+  EQUAL(read(ends[0], found, 100), 6);
+  CHECK(!memcmp(found, "world!", 6));
+  FAILS(read(ends[0], found, 100), EAGAIN);
+  // What is longer than a page is several.
+  for (unsigned i = 0; i < sizeof big; i++) big[i] = i * 7 + (i >> 8);
+  EQUAL(write(ends[1], big, 10000), 10000);
+  EQUAL(read(ends[0], found, sizeof found), 4096);
+  EQUAL(read(ends[0], found + 4096, 4096), 4096);
+  EQUAL(read(ends[0], found + 8192, 4096), 10000 - 8192);
+  CHECK(!memcmp(big, found, 10000));
+  // As many as pages, however short.
+  int count = 0;
+  while (write(ends[1], "x", 1) == 1) count++;
+  EQUAL(count, 16);
+  struct pollfd writer = {.fd = ends[1], .events = POLLOUT};
+  EQUAL(poll(&writer, 1, 0), 0);
+  EQUAL(read(ends[0], found, 10), 1);
+  EQUAL(poll(&writer, 1, 0), 1);
+  // More room, which they find their place in; and no less than they need.
+  EQUAL(OK(fcntl(ends[1], F_SETPIPE_SZ, 1 << 17)), 1 << 17);
+  EQUAL(write(ends[1], "yy", 2), 2);
+  FAILS(fcntl(ends[1], F_SETPIPE_SZ, 1 << 15), EBUSY);
+  for (int i = 0; i < 15; i++) EQUAL(read(ends[0], found, 10), 1);
+  EQUAL(read(ends[0], found, 10), 2);
+  // A stream behind them.
+  EQUAL(write(ends[1], "cd", 2), 2);
+  OK(fcntl(ends[1], F_SETFL, O_NONBLOCK));
+  EQUAL(write(ends[1], "ef", 2), 2);
+  EQUAL(write(ends[1], "gh", 2), 2);
+  EQUAL(read(ends[0], found, 10), 2);
+  CHECK(!memcmp(found, "cd", 2));
+  EQUAL(read(ends[0], found, 10), 4);
+  CHECK(!memcmp(found, "efgh", 4));
+  // A reader that comes late finds all of them.
+  OK(fcntl(ends[0], F_SETFL, 0));
+  OK(fcntl(ends[1], F_SETFL, O_DIRECT));
+  pid_t child = CHILD({
+    OK(close(ends[1]));
+    for (int i = 1; i <= 200; i++) {
+      EQUAL(read(ends[0], found, sizeof found), i);
+      CHECK(!memcmp(found, big + i, i));
+    }
+    EQUAL(read(ends[0], found, 1), 0);
+  });
+  for (int i = 1; i <= 200; i++) EQUAL(write(ends[1], big + i, i), i);
+  OK(close(ends[1]));
   EQUAL(reap(child), 0);
 }
