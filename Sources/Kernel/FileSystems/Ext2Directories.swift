@@ -158,7 +158,10 @@ extension Ext2FS {
   public func createUnnamed(in directory: Inode, _ attributes: Attributes) throws(Errno) -> Inode {
     let inode = try makeInode(attributes, in: directory) { _ in }
     inode.attributes.withLock { $0.links = 0 }
-    do throws(Errno) { try attributesChanged(inode) } catch {
+    do throws(Errno) {
+      try attributesChanged(inode)
+      try addOrphan(inode)
+    } catch {
       undo(inode)
       throw error
     }
@@ -207,10 +210,17 @@ extension Ext2FS {
 
   public func link(_ inode: Inode, _ name: [UInt8], in directory: Inode) throws(Errno) {
     if inode.attributes.withLock({ $0.links }) >= 32000 { throw .tooManyLinks }
-    inode.attributes.withLock { $0.links += 1 }
+    let wasUnnamed = inode.attributes.withLock { attributes in
+      attributes.links += 1
+      return attributes.links == 1
+    }
     do throws(Errno) { try add(name, inode, to: directory) } catch {
       inode.attributes.withLock { $0.links -= 1 }
       throw error
+    }
+    if wasUnnamed {
+      try removeOrphan(inode)
+      node(inode)?.record.withLock { $0.deletionTime = 0 }
     }
     inode.touch()
     try attributesChanged(inode)
@@ -230,6 +240,7 @@ extension Ext2FS {
       inode.attributes.withLock { if $0.links > 0 { $0.links -= 1 } }
     }
     try attributesChanged(inode)
+    if inode.isInUseWithoutNames { try addOrphan(inode) }
   }
 
   public func isEmpty(_ directory: Inode) throws(Errno) -> Bool {

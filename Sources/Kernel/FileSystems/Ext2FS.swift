@@ -32,6 +32,7 @@ public final class Ext2FS: FileSystem {
   let groups: Mutex<[Ext2Group], FileSystemRank>
   /// Held while blocks of extended attributes are read or changed.
   let attributeLock = Mutex<Void, Ext2AttributesRank>(())
+  let orphans = Ext2Orphans()
   let retired = SpinLock<Ext2Retired, Ext2RetiredRank>(Ext2Retired())
 
   public var typeName: String { "ext2" }
@@ -95,7 +96,9 @@ public final class Ext2FS: FileSystem {
       throw .invalidArgument
     }
     mounted.setRoot(root)
-    if !isReadOnly { try setState(superblock.state & ~Ext2Superblock.cleanState) }
+    if isReadOnly { return }
+    try setState(superblock.state & ~Ext2Superblock.cleanState)
+    try deleteOrphans()
   }
 
   public func end() { mounted.end() }
@@ -149,18 +152,22 @@ public final class Ext2FS: FileSystem {
 
   private func setState(_ state: UInt16) throws(Errno) {
     let state = mounted.hasFaults ? state | Ext2Superblock.faultyState : state
-    let block: UInt32 = superblock.blockShift == 10 ? 1 : 0
-    let at = superblock.blockShift == 10 ? 0 : 1024
     let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
     let (freeBlocks, freeInodes) = groups.withLock { groups in
       (groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }, groups.reduce(0) { $0 &+ UInt32($1.freeInodes) })
     }
-    try changeAllocation(block) { bytes in
+    try changeSuperblock { bytes, at in
       bytes.put32(freeBlocks, at: at + 12)
       bytes.put32(freeInodes, at: at + 16)
       bytes.put32(now, at: at + 48)
       bytes.put16(state, at: at + 58)
     }
+  }
+
+  /// Changes the superblock's block, with where in it that begins.
+  func changeSuperblock(_ body: (inout MutableSpan<UInt8>, Int) -> Void) throws(Errno) {
+    let isAlone = superblock.blockShift == 10
+    try changeAllocation(isAlone ? 1 : 0) { body(&$0, isAlone ? 0 : Ext2Superblock.offset) }
   }
 
   /// Group counts to the descriptor table, all under the allocator's lock.
@@ -250,6 +257,10 @@ public final class Ext2FS: FileSystem {
     guard record.mode != 0, record.links > 0 else {
       throw fault("a directory names inode \(number), which is free")
     }
+    return table.insert(makeInode(number, record))
+  }
+
+  func makeInode(_ number: UInt32, _ record: Ext2InodeRecord) -> Inode {
     var attributes = Attributes(mode: UInt32(record.mode), owner: record.owner, group: record.group)
     attributes.links = UInt32(record.links)
     attributes.size = record.size
@@ -259,7 +270,7 @@ public final class Ext2FS: FileSystem {
     attributes.changeTime = Int64(Int32(bitPattern: record.changeTime)) * 1_000_000_000
     let type = attributes.mode & Mode.typeMask
     if type == Mode.character || type == Mode.block { attributes.device = DeviceNumber(rawValue: record.device) }
-    return table.insert(Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record)))
+    return Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record))
   }
 
   func node(_ inode: Inode) -> Ext2Node? {
@@ -313,6 +324,7 @@ public final class Ext2FS: FileSystem {
     if isReadOnly { return }
     inode.dropPages()
     do throws(Errno) {
+      try removeOrphan(inode)
       var blocks = try takeBlocks(of: inode, 0..<UInt64.max)
       let number = UInt32(truncatingIfNeeded: inode.number)
       let (block, offset) = try location(number)

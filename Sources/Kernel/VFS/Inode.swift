@@ -134,6 +134,12 @@ public final class Inode {
     }  // nothing of a deleted file is written
   }
 
+  /// Whether it has just lost its last name while somebody uses it besides that; who takes it away may count.
+  public var isInUseWithoutNames: Bool {
+    if attributes.withLock({ $0.links }) > 0 { return false }
+    return users.load(ordering: .acquiring) > (dirtyListed.load(ordering: .relaxed) ? 2 : 1)
+  }
+
   /// Throws `permissionDenied` unless `wanted` (4 read, 2 write, 1 execute) is allowed.
   public func check(_ wanted: UInt32, _ who: Credentials) throws(Errno) {
     let allowed = attributes.withLock { who.allows(wanted, mode: $0.mode, owner: $0.owner, group: $0.group) }

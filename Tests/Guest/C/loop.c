@@ -2,6 +2,7 @@
 #include "test.h"
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 
 static char disk[16], device[32];
 
@@ -323,5 +324,145 @@ CASE(a_disk_in_memory) {
   CHECK(!memcmp(block, zeros, sizeof block));
   OK(close(disk));
   FAILS(mount("/dev/ram1", "m", "vfat", 0, ""), EINVAL);
+  OK(rmdir("m"));
+}
+
+// A disk read and written past the cache, and what its file systems' own cache would have of it.
+CASE(a_disk_past_the_cache) {
+  static char block[1 << 17] __attribute__((aligned(4096))), found[1 << 17] __attribute__((aligned(4096)));
+  int direct = OK(open("/dev/ram2", O_RDWR | O_DIRECT)), cached = OK(open("/dev/ram2", O_RDWR));
+  for (unsigned i = 0; i < sizeof block; i++) block[i] = i * 13 + (i >> 10);
+  EQUAL(pwrite(direct, block, sizeof block, 4096 + 512), (int)sizeof block);
+  EQUAL(pread(cached, found, sizeof found, 4096 + 512), (int)sizeof found);
+  CHECK(!memcmp(block, found, sizeof block));
+  EQUAL(pwrite(cached, "changed", 7, 10000), 7);
+  memcpy(block + 10000 - 4096 - 512, "changed", 7);
+  EQUAL(pread(direct, found, sizeof found, 4096 + 512), (int)sizeof found);
+  CHECK(!memcmp(block, found, sizeof block));
+  FAILS(pread(direct, found, 100, 0), EINVAL);
+  FAILS(pwrite(direct, found, 512, 100), EINVAL);
+  long long size = size_of(direct);
+  EQUAL(pwrite(direct, block, 4096, size - 1024), 1024);
+  FAILS(pwrite(direct, block, 4096, size), ENOSPC);
+  EQUAL(pread(direct, found, 4096, size - 1024), 1024);
+  CHECK(!memcmp(block, found, 1024));
+  EQUAL(pread(direct, found, 4096, size), 0);
+  OK(close(cached));
+  OK(ioctl(direct, 0x1261)); // BLKFLSBUF
+  OK(close(direct));
+}
+
+static void copy(const char *from, const char *to) {
+  static char block[1 << 16];
+  int source = OK(open(from, O_RDONLY)), target = OK(open(to, O_RDWR | O_CREAT, 0644));
+  for (ssize_t count; (count = OK(read(source, block, sizeof block)));) EQUAL(write(target, block, count), count);
+  OK(close(source));
+  OK(close(target));
+}
+static uint32_t first_orphan(const char *image) {
+  uint32_t number;
+  int fd = OK(open(image, O_RDONLY));
+  EQUAL(pread(fd, &number, 4, 1024 + 232), 4);
+  OK(close(fd));
+  return number;
+}
+static void attach(const char *image) {
+  int file = OK(open(image, O_RDWR)), loop = OK(open(device, O_RDWR));
+  OK(ioctl(loop, LOOP_SET_FD, file));
+  OK(close(file));
+  OK(close(loop));
+}
+static void detach(void) {
+  int loop = OK(open(device, O_RDWR));
+  OK(ioctl(loop, LOOP_CLR_FD));
+  OK(close(loop));
+}
+
+// Files of ext2 that have no names and are in use when the power goes: the next mount deletes them.
+CASE(deleted_while_in_use) {
+  static char block[1 << 16];
+  char part[32];
+  struct statvfs before, after;
+  OK(close(image("image", 4)));
+  snprintf(part, sizeof part, "%s4", disk);
+  OK(mkdir("m", 0755));
+  attach("image");
+  OK(mount(device, "m", "ext2", 0, ""));
+  if (unlink("m/kept")) CHECK(errno == ENOENT);
+  sync();
+  OK(statvfs("m", &before));
+  // Those at both ends of the chain and in its middle get or lose their names, in several ways.
+  int files[6];
+  for (int i = 0; i < 6; i++) {
+    char name[16];
+    snprintf(name, sizeof name, "m/f%d", i);
+    files[i] = i == 2 ? OK(open("m", O_TMPFILE | O_RDWR, 0600)) : OK(open(name, O_RDWR | O_CREAT | O_EXCL, 0644));
+    for (int part = 0; part < 8; part++) EQUAL(write(files[i], block, sizeof block), (int)sizeof block);
+    if (i == 4) {
+      put("m/other", "text");
+      OK(rename("m/other", name));
+    } else if (i != 2) {
+      OK(unlink(name));
+    }
+  }
+  int named = OK(open("m", O_TMPFILE | O_RDWR, 0600));
+  EQUAL(write(named, "kept", 4), 4);
+  char link[32];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", named);
+  OK(linkat(AT_FDCWD, link, AT_FDCWD, "m/kept", AT_SYMLINK_FOLLOW));
+  OK(close(files[5]));
+  OK(close(files[0]));
+  OK(close(files[3]));
+  // What they took is free on the disk once it is sure that they are gone there.
+  sync();
+  sync();
+  copy("image", "cut");
+  CHECK(first_orphan("cut") >= 11);
+  // Nobody who had not looked would notice.
+  for (int i = 1; i < 5; i++) if (i != 3) EQUAL(pread(files[i], block, sizeof block, 7 << 16), (int)sizeof block);
+  OK(close(files[1]));
+  OK(close(files[2]));
+  OK(close(files[4]));
+  OK(close(named));
+  expect("m/kept", "kept");
+  OK(unlink("m/kept"));
+  OK(unlink("m/f4"));
+  sync();
+  EQUAL(first_orphan("image"), 0);
+  OK(statvfs("m", &after));
+  EQUAL(before.f_bfree, after.f_bfree);
+  EQUAL(before.f_ffree, after.f_ffree);
+  OK(umount("m"));
+  detach();
+  // Who only reads leaves it as it is.
+  attach("cut");
+  OK(mount(device, "m", "ext2", MS_RDONLY, ""));
+  OK(umount("m"));
+  CHECK(first_orphan("cut") >= 11);
+  OK(mount(device, "m", "ext2", 0, ""));
+  expect("m/kept", "kept");
+  expect("m/f4", "text");
+  OK(unlink("m/f4"));
+  sync();
+  OK(statvfs("m", &after));
+  EQUAL(before.f_bfree - 1, after.f_bfree);
+  EQUAL(before.f_ffree - 1, after.f_ffree);
+  OK(umount("m"));
+  EQUAL(first_orphan("cut"), 0);
+  detach();
+  // For the host to look at it.
+  copy("cut", part);
+  // A chain in a circle, and one that leads nowhere.
+  uint32_t wrong[] = {2, 11, 0xFFFFFFFF, 1u << 20};
+  for (int i = 0; i < 4; i++) {
+    int fd = OK(open("cut", O_RDWR));
+    EQUAL(pwrite(fd, &wrong[i], 4, 1024 + 232), 4);
+    OK(close(fd));
+    attach("cut");
+    OK(mount(device, "m", "ext2", 0, ""));
+    OK(umount("m"));
+    EQUAL(first_orphan("cut"), 0);
+    detach();
+  }
   OK(rmdir("m"));
 }

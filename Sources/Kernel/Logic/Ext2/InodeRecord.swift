@@ -23,6 +23,9 @@ public struct Ext2InodeRecord: Sendable {
   /// The directory has a hash index, which plain changes invalidate.
   public static let indexed: UInt32 = 0x1000
 
+  /// Where it has its time of deletion.
+  public static let deletionOffset = 20
+
   public init() {}
 
   public init(_ bytes: borrowing Span<UInt8>, at offset: Int) {
@@ -33,7 +36,7 @@ public struct Ext2InodeRecord: Sendable {
     accessTime = bytes.u32(offset + 8) ?? 0
     changeTime = bytes.u32(offset + 12) ?? 0
     modificationTime = bytes.u32(offset + 16) ?? 0
-    deletionTime = bytes.u32(offset + 20) ?? 0
+    deletionTime = bytes.u32(offset + Self.deletionOffset) ?? 0
     links = bytes.u16(offset + 26) ?? 0
     sectors = bytes.u32(offset + 28) ?? 0
     flags = bytes.u32(offset + 32) ?? 0
@@ -51,7 +54,7 @@ public struct Ext2InodeRecord: Sendable {
     bytes.put32(accessTime, at: offset + 8)
     bytes.put32(changeTime, at: offset + 12)
     bytes.put32(modificationTime, at: offset + 16)
-    bytes.put32(deletionTime, at: offset + 20)
+    bytes.put32(deletionTime, at: offset + Self.deletionOffset)
     bytes.put16(UInt16(truncatingIfNeeded: group), at: offset + 24)
     bytes.put16(links, at: offset + 26)
     bytes.put32(sectors, at: offset + 28)

@@ -22,6 +22,8 @@ public struct Ext2Superblock: Sendable {
   /// do 2 for 3.
   public var errorPolicy: UInt16
   public var firstInode: UInt32
+  /// A deleted file that was still in use, or 0.
+  public var firstOrphan: UInt32
   public var inodeSize: UInt32
   public var incompatible: UInt32
   public var readOnlyCompatible: UInt32
@@ -37,6 +39,8 @@ public struct Ext2Superblock: Sendable {
   public static let knownReadOnly: UInt32 = 3
   /// Their descriptors are in memory all the time.
   public static let mostGroups: UInt32 = 1 << 16
+  /// Where it says which deleted file was still in use.
+  public static let orphanOffset = 232
   public static let cleanState: UInt16 = 1
   public static let faultyState: UInt16 = 2
 
@@ -54,6 +58,7 @@ public struct Ext2Superblock: Sendable {
     errorPolicy = bytes.u16(60) ?? 0
     let revision = bytes.u32(76) ?? 0
     firstInode = revision == 0 ? 11 : bytes.u32(84) ?? 11
+    firstOrphan = bytes.u32(Self.orphanOffset) ?? 0
     inodeSize = revision == 0 ? 128 : UInt32(bytes.u16(88) ?? 0)
     incompatible = revision == 0 ? 0 : bytes.u32(96) ?? 0
     readOnlyCompatible = revision == 0 ? 0 : bytes.u32(100) ?? 0
