@@ -14,6 +14,7 @@ enum LinuxOracle {
     "c/files/mapped_writes_count": "its disk is memory here, where mapped writes change no times; on a disk Linux 6.18 passes",
     "c/files/advice": "its disk is memory here, and nothing leaves that; on a disk Linux 6.18 passes",
     "c/files/past_the_cache": "its disk is memory here, which 6.1 does not read past a cache; on a disk Linux 6.18 passes",
+    "c/files/growing_together": "its disk is memory here, where files have no places; on a disk Linux 6.18 passes",
     "c/xattr/of_users": noUserAttributes, "c/xattr/of_users_in_memory": noUserAttributes, "c/xattr/room": noUserAttributes,
     "c/xattr/at_once": noUserAttributes, "c/xattr/with_the_host": noUserAttributes,
   ]

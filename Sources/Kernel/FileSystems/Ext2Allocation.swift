@@ -9,27 +9,23 @@ import VFS
 
 /// Blocks and inodes: bitmaps, and the tree of a file's blocks.
 extension Ext2FS {
-  /// Takes the first clear bit of a bitmap at or after `start`, wrapping around; nil when all `count` are set.
-  private func takeBit(_ block: UInt32, count: UInt32, start: UInt32) throws(Errno) -> UInt32? {
+  /// Takes the first clear bit of a range of a bitmap; nil when there is none. `skip` answers where the search goes on behind a bit that
+  /// is not to be taken.
+  private func takeBit(_ block: UInt32, _ range: Range<UInt32>, skip: (UInt32) -> UInt32? = { _ in nil }) throws(Errno) -> UInt32? {
     try changeAllocation(block) { bytes in
-      var bit = start < count ? start : 0
-      var left = count
-      while left > 0 {
+      var bit = range.lowerBound
+      while bit < range.upperBound {
         let index = Int(bit >> 3)
         if bit & 7 == 0, bytes[index] == 0xFF {
-          let skip = min(8, min(left, count - bit))
-          bit += skip
-          left -= skip
-          if bit >= count { bit = 0 }
-          continue
-        }
-        if bytes[index] & 1 << UInt8(bit & 7) == 0 {
+          bit += 8
+        } else if bytes[index] & 1 << UInt8(bit & 7) != 0 {
+          bit += 1
+        } else if let next = skip(bit) {
+          bit = max(next, bit + 1)
+        } else {
           bytes[index] |= 1 << UInt8(bit & 7)
           return bit
         }
-        bit += 1
-        left -= 1
-        if bit >= count { bit = 0 }
       }
       return nil
     }
@@ -45,40 +41,68 @@ extension Ext2FS {
     }
   }
 
-  /// A free block, near `goal` if possible. Throws `noSpace`.
-  func allocateBlock(near goal: UInt32) throws(Errno) -> UInt32 {
-    do throws(Errno) { return try takeBlock(near: goal) } catch {
+  /// A free block, near where the file goes on if possible. One that is growing gets those behind it for itself. Throws `noSpace`.
+  func allocateBlock(for node: Ext2Node, isGrowing: Bool) throws(Errno) -> UInt32 {
+    do throws(Errno) { return try takeBlock(for: node, isGrowing) } catch {
       guard error == .noSpace, retiredBlockCount > 0 else { throw error }
       try commit()
-      return try takeBlock(near: goal)
+      return try takeBlock(for: node, isGrowing)
     }
   }
 
-  private func takeBlock(near goal: UInt32) throws(Errno) -> UInt32 {
-    try groups.withLock { groups throws(Errno) in
-      let start = superblock.isDataBlock(goal) ? goal - superblock.firstDataBlock : 0
-      let firstGroup = start / superblock.blocksPerGroup
-      let free = groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }
+  private func takeBlock(for node: Ext2Node, _ isGrowing: Bool) throws(Errno) -> UInt32 {
+    let goal = node.goal.load(ordering: .relaxed)
+    let start = superblock.isDataBlock(goal) ? goal - superblock.firstDataBlock : 0
+    return try space.withLock { space throws(Errno) in
+      let free = space.groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }
       if free == 0 { throw .noSpace }
-      for distance in 0..<superblock.groupCount {
-        let group = (firstGroup + distance) % superblock.groupCount
-        guard groups[Int(group)].freeBlocks > 0 else { continue }
-        let from = distance == 0 ? start % superblock.blocksPerGroup : 0
-        guard let bit = try takeBit(groups[Int(group)].blockBitmap, count: superblock.blocks(inGroup: group), start: from)
-        else { continue }
-        groups[Int(group)].takeBlock()
-        return superblock.firstDataBlock + group * superblock.blocksPerGroup + bit
+      while true {
+        if let (block, limit) = try takeBlock(for: node, start, &space) {
+          if isGrowing {
+            space.reservations.take(block, for: node.number, limit: limit)
+            node.hasReservation.store(true, ordering: .relaxed)
+          }
+          return block
+        }
+        // All that is left is somebody's.
+        if space.reservations.isEmpty { throw .noSpace }
+        space.reservations.releaseAll()
       }
-      throw .noSpace
     }
+  }
+
+  /// Takes a block that is nobody else's, with the end of its group.
+  private func takeBlock(for node: Ext2Node, _ start: UInt32, _ space: inout Ext2Space) throws(Errno) -> (UInt32, limit: UInt32)? {
+    let firstGroup = start / superblock.blocksPerGroup
+    // Groups behind each other, and the part of the first one that was left out.
+    for distance in 0...superblock.groupCount {
+      let group = (firstGroup + distance) % superblock.groupCount
+      guard space.groups[Int(group)].freeBlocks > 0 else { continue }
+      let base = superblock.firstDataBlock + group * superblock.blocksPerGroup
+      let count = superblock.blocks(inGroup: group)
+      let from = distance == 0 ? start % superblock.blocksPerGroup : 0
+      let bit = try takeBit(space.groups[Int(group)].blockBitmap, min(from, count)..<count) { bit in
+        space.reservations.end(of: base + bit, for: node.number).map { $0 - base }
+      }
+      guard let bit else { continue }
+      space.groups[Int(group)].takeBlock()
+      return (base + bit, base + count)
+    }
+    return nil
+  }
+
+  /// Nobody writes to a file for now: what is reserved for it is everybody's again.
+  public func wasWritten(_ inode: Inode) {
+    guard let node = node(inode), node.hasReservation.exchange(false, ordering: .relaxed) else { return }
+    space.withLock { $0.reservations.release(node.number) }
   }
 
   func freeBlock(_ block: UInt32) throws(Errno) {
     guard superblock.isDataBlock(block) else { throw fault("something leads to block \(block)") }
-    try groups.withLock { groups throws(Errno) in
+    try space.withLock { space throws(Errno) in
       let index = block - superblock.firstDataBlock
       let group = Int(index / superblock.blocksPerGroup)
-      if try clearBit(groups[group].blockBitmap, index % superblock.blocksPerGroup) { groups[group].freeBlock() }
+      if try clearBit(space.groups[group].blockBitmap, index % superblock.blocksPerGroup) { space.groups[group].freeBlock() }
     }
   }
 
@@ -92,22 +116,22 @@ extension Ext2FS {
   }
 
   private func takeInode(near parent: UInt32, isDirectory: Bool) throws(Errno) -> UInt32 {
-    try groups.withLock { groups throws(Errno) in
+    try space.withLock { space throws(Errno) in
       var firstGroup = (parent - 1) / superblock.inodesPerGroup
       if isDirectory {
         // The group with the fewest directories among those with room: Orlov's rule without its debts.
         var best: Int?
-        for index in groups.indices where groups[index].freeInodes > 0 && groups[index].freeBlocks > 0 {
-          if best == nil || groups[index].directories < groups[best!].directories { best = index }
+        for index in space.groups.indices where space.groups[index].freeInodes > 0 && space.groups[index].freeBlocks > 0 {
+          if best == nil || space.groups[index].directories < space.groups[best!].directories { best = index }
         }
         if let best { firstGroup = UInt32(best) }
       }
       for distance in 0..<superblock.groupCount {
         let group = (firstGroup + distance) % superblock.groupCount
-        guard groups[Int(group)].freeInodes > 0 else { continue }
+        guard space.groups[Int(group)].freeInodes > 0 else { continue }
         let start = group == 0 ? superblock.firstInode - 1 : 0
-        guard let bit = try takeBit(groups[Int(group)].inodeBitmap, count: superblock.inodesPerGroup, start: start) else { continue }
-        groups[Int(group)].takeInode(isDirectory: isDirectory)
+        guard let bit = try takeBit(space.groups[Int(group)].inodeBitmap, start..<superblock.inodesPerGroup) else { continue }
+        space.groups[Int(group)].takeInode(isDirectory: isDirectory)
         return group * superblock.inodesPerGroup + bit + 1
       }
       throw .noSpace
@@ -115,10 +139,10 @@ extension Ext2FS {
   }
 
   func freeInode(_ number: UInt32, isDirectory: Bool) throws(Errno) {
-    try groups.withLock { groups throws(Errno) in
+    try space.withLock { space throws(Errno) in
       let group = Int((number - 1) / superblock.inodesPerGroup)
-      guard try clearBit(groups[group].inodeBitmap, (number - 1) % superblock.inodesPerGroup) else { return }
-      groups[group].freeInode(isDirectory: isDirectory)
+      guard try clearBit(space.groups[group].inodeBitmap, (number - 1) % superblock.inodesPerGroup) else { return }
+      space.groups[group].freeInode(isDirectory: isDirectory)
     }
   }
 
@@ -151,8 +175,11 @@ extension Ext2FS {
     return current
   }
 
+  /// Where a file begins to count as one that grows, in sectors: a small one would only leave a gap behind it.
+  private static var smallFile: UInt32 { 32 }
+
   private func newBlock(_ node: Ext2Node, _ record: inout Ext2InodeRecord, zeroed: Bool) throws(Errno) -> UInt32 {
-    let block = try allocateBlock(near: node.goal.load(ordering: .relaxed))
+    let block = try allocateBlock(for: node, isGrowing: record.sectors >= Self.smallFile)
     node.goal.store(block &+ 1, ordering: .relaxed)
     record.sectors += sectorsPerBlock
     if zeroed {
@@ -202,15 +229,19 @@ extension Ext2FS {
   public func reserve(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) {
     guard let node = node(inode) else { throw .ioError }
     let perPage = blocksPerPage
-    if node.goal.load(ordering: .relaxed) == 0 {
-      let group = UInt32(truncatingIfNeeded: inode.number - 1) / superblock.inodesPerGroup
-      node.goal.store(superblock.firstDataBlock + group * superblock.blocksPerGroup, ordering: .relaxed)
-    }
     try withRecord(of: inode, node) { record throws(Errno) in
-      let first = UInt32(range.lowerBound >> Int(superblock.blockShift))
-      let last = UInt32((range.upperBound - 1) >> Int(superblock.blockShift))
-      for part in first...last { _ = try map(node, &record, index * perPage + part, allocate: true) }
+      let first = index * perPage + UInt32(range.lowerBound >> Int(superblock.blockShift))
+      let last = index * perPage + UInt32((range.upperBound - 1) >> Int(superblock.blockShift))
+      if node.goal.load(ordering: .relaxed) == 0 { node.goal.store(try goal(node, &record, first), ordering: .relaxed) }
+      for block in first...last { _ = try map(node, &record, block, allocate: true) }
     }
+  }
+
+  /// Where a file goes on that nobody has written to since it came into memory: behind the block before, or in its inode's group.
+  private func goal(_ node: Ext2Node, _ record: inout Ext2InodeRecord, _ block: UInt32) throws(Errno) -> UInt32 {
+    let before = block == 0 ? 0 : try map(node, &record, block - 1, allocate: false)
+    if before != 0 { return before + 1 }
+    return superblock.firstDataBlock + (node.number - 1) / superblock.inodesPerGroup * superblock.blocksPerGroup
   }
 
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) {
@@ -255,6 +286,7 @@ extension Ext2FS {
       }
       node.goal.store(0, ordering: .relaxed)
     }
+    wasWritten(inode)
     return blocks.ranges
   }
 

@@ -62,7 +62,7 @@ extension Ext2FS {
     if old != 0 { isShared = try readBlock(old) { Ext2AttributeBlock.references($0) } > 1 }
     var block: UInt32 = 0
     if !all.isEmpty {
-      block = old == 0 || isShared ? try allocateBlock(near: node.goal.load(ordering: .relaxed)) : old
+      block = old == 0 || isShared ? try allocateBlock(for: node, isGrowing: false) : old
       try changeBlock(block) { Ext2AttributeBlock.encode(all, into: &$0) }
       try noteAttributes()
     }

@@ -123,7 +123,7 @@ extension Ext2FS {
     var attributes = attributes
     attributes.links = 1
     attributes.blocks = 0
-    let inode = Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record))
+    let inode = Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(number, record))
     _ = table.insert(inode)
     return inode
   }

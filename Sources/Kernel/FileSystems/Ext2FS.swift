@@ -11,10 +11,22 @@ public struct Ext2NodeRank: LockRank { public static let level: UInt8 = 28 }
 
 /// An inode's record in memory.
 final class Ext2Node {
+  let number: UInt32
   let record: Mutex<Ext2InodeRecord, Ext2NodeRank>
   /// Where the search for the next block begins.
   let goal = Atomic<UInt32>(0)
-  init(_ record: Ext2InodeRecord) { self.record = Mutex(record) }
+  /// It may have blocks reserved for it.
+  let hasReservation = Atomic<Bool>(false)
+  init(_ number: UInt32, _ record: Ext2InodeRecord) {
+    self.number = number
+    self.record = Mutex(record)
+  }
+}
+
+/// What is free: one descriptor a group; and whose some of that will be.
+struct Ext2Space: ~Copyable {
+  var groups: [Ext2Group]
+  var reservations = Ext2Reservations()
 }
 
 /// ext2, read and write. On-disk structures are Logic/Ext2's; this adds the caches and the allocators.
@@ -28,8 +40,7 @@ public final class Ext2FS: FileSystem {
   /// with it for as long as with what nobody asked to be written, and then e2fsck counts again.
   let allocation: Inode
   let superblock: Ext2Superblock
-  /// Allocation state: one descriptor a group.
-  let groups: Mutex<[Ext2Group], FileSystemRank>
+  let space: Mutex<Ext2Space, FileSystemRank>
   /// Held while blocks of extended attributes are read or changed.
   let attributeLock = Mutex<Void, Ext2AttributesRank>(())
   let orphans = Ext2Orphans()
@@ -48,7 +59,7 @@ public final class Ext2FS: FileSystem {
     self.superblock = superblock
     self.metadata = metadata
     self.allocation = allocation
-    self.groups = Mutex(groups)
+    space = Mutex(Ext2Space(groups: groups))
   }
 
   deinit {
@@ -153,8 +164,8 @@ public final class Ext2FS: FileSystem {
   private func setState(_ state: UInt16) throws(Errno) {
     let state = mounted.hasFaults ? state | Ext2Superblock.faultyState : state
     let now = UInt32(truncatingIfNeeded: Clock.realtime / 1_000_000_000)
-    let (freeBlocks, freeInodes) = groups.withLock { groups in
-      (groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }, groups.reduce(0) { $0 &+ UInt32($1.freeInodes) })
+    let (freeBlocks, freeInodes) = space.withLock { space in
+      (space.groups.reduce(0) { $0 &+ UInt32($1.freeBlocks) }, space.groups.reduce(0) { $0 &+ UInt32($1.freeInodes) })
     }
     try changeSuperblock { bytes, at in
       bytes.put32(freeBlocks, at: at + 12)
@@ -172,9 +183,9 @@ public final class Ext2FS: FileSystem {
 
   /// Group counts to the descriptor table, all under the allocator's lock.
   private func writeGroups() throws(Errno) {
-    try groups.withLock { groups throws(Errno) in
+    try space.withLock { space throws(Errno) in
       let perBlock = superblock.blockSize / Ext2Group.size
-      for (index, group) in groups.enumerated() {
+      for (index, group) in space.groups.enumerated() {
         try changeAllocation(superblock.descriptorBlock + UInt32(index / perBlock)) { bytes in
           group.encodeCounts(into: &bytes, at: index % perBlock * Ext2Group.size)
         }
@@ -223,8 +234,8 @@ public final class Ext2FS: FileSystem {
     let overhead =
       UInt64(superblock.groupCount) * UInt64(2 + (superblock.inodesPerGroup + superblock.inodesPerBlock - 1) / superblock.inodesPerBlock)
     result.blocks = UInt64(superblock.blockCount) - min(overhead, UInt64(superblock.blockCount))
-    groups.withLock { groups in
-      for group in groups {
+    space.withLock { space in
+      for group in space.groups {
         result.freeBlocks += UInt64(group.freeBlocks)
         result.freeFiles += UInt64(group.freeInodes)
       }
@@ -246,7 +257,7 @@ public final class Ext2FS: FileSystem {
     guard number >= 1, number <= superblock.inodeCount else { throw fault("there is no inode \(number)") }
     let group = (number - 1) / superblock.inodesPerGroup
     let index = (number - 1) % superblock.inodesPerGroup
-    let tableBlock = groups.withLock { $0[Int(group)].inodeTable }
+    let tableBlock = space.withLock { $0.groups[Int(group)].inodeTable }
     return (tableBlock + index / superblock.inodesPerBlock, Int(index % superblock.inodesPerBlock * superblock.inodeSize))
   }
 
@@ -270,7 +281,7 @@ public final class Ext2FS: FileSystem {
     attributes.changeTime = Int64(Int32(bitPattern: record.changeTime)) * 1_000_000_000
     let type = attributes.mode & Mode.typeMask
     if type == Mode.character || type == Mode.block { attributes.device = DeviceNumber(rawValue: record.device) }
-    return Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(record))
+    return Inode(self, number: UInt64(number), attributes: attributes, payload: Ext2Node(number, record))
   }
 
   func node(_ inode: Inode) -> Ext2Node? {

@@ -413,6 +413,9 @@ extension Call {
       let size = description.inode?.size ?? 0
       try UserMemory.write32(UInt32(clamping: size > position ? size - position : 0), to: c)
       return 0
+    case 0xC020_660B where description.inode?.isRegular == true:  // FS_IOC_FIEMAP
+      if let inode = description.inode { try ExtentMap.answer(inode, c) }
+      return 0
     default:
       if let node = description.file as? BlockNode, let loop = node.disk as? LoopDevice {
         return try loopControl(node, loop, description)

@@ -81,6 +81,8 @@ public struct Errno: Error, Equatable, Sendable {
   @inlinable public static var directoryNotEmpty: Errno { Errno(rawValue: 39) }
   /// ELOOP
   @inlinable public static var tooManySymbolicLinkLevels: Errno { Errno(rawValue: 40) }
+  /// EBADR
+  @inlinable public static var invalidRequestDescriptor: Errno { Errno(rawValue: 53) }
   /// ENODATA
   @inlinable public static var noData: Errno { Errno(rawValue: 61) }
   /// EOVERFLOW

@@ -125,6 +125,8 @@ public protocol FileSystem: AnyObject {
   var hasHoles: Bool { get }
   /// Gives back what pages of a file take; nothing of them is wanted any more.
   func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno)
+  /// Somebody who could write to a file has closed it.
+  func wasWritten(_ inode: Inode)
   /// Changes a file's size; the VFS has dropped pages beyond it.
   func resize(_ inode: Inode, to size: UInt64) throws(Errno)
   /// Changes what somebody wants into what it can keep, or throws `notPermitted`. Attributes are locked: it must not sleep.
@@ -206,6 +208,7 @@ extension FileSystem {
   public func reserveMapped(_ inode: Inode, _ index: UInt32, _ range: Range<Int>) throws(Errno) { try reserve(inode, index, range) }
   public var hasHoles: Bool { false }
   public func punch(_ inode: Inode, _ pages: Range<UInt32>) throws(Errno) {}
+  public func wasWritten(_ inode: Inode) {}
   public func resize(_ inode: Inode, to size: UInt64) throws(Errno) { throw .notPermitted }
   public func adapt(_ attributes: inout Attributes, of inode: Inode) throws(Errno) {}
   public func attributesChanged(_ inode: Inode) throws(Errno) {}

@@ -97,10 +97,10 @@ public final class Inode {
     openToSearch.store(Self.isOpenToSearch(attributes.mode), ordering: .relaxed)
     self.payload = payload
     self.layers = layers
-    // File systems use the inode of their device with locks of their own held.
-    let isDevice = fileSystem.isBlockDevice
     // Layered ones use their layers' inodes.
-    mutex = Mutex((), level: isDevice ? DeviceInodeRank.level : InodeRank.level - (layers == nil ? 0 : fileSystem.layerDepth))
+    mutex = Mutex((), level: InodeRank.level - (layers == nil ? 0 : fileSystem.layerDepth))
+    // File systems use the pages of their device with locks of their own held.
+    let isDevice = fileSystem.isBlockDevice
     fill = Mutex([], level: isDevice ? DevicePageFillRank.level : PageFillRank.level)
     writing = Mutex((), level: isDevice ? DevicePageWriteRank.level : PageWriteRank.level)
   }

@@ -90,6 +90,8 @@ public final class RegularFile: OpenFile {
 
   deinit { written?.endUse(1) }
 
+  public func close(_ description: FileDescription) { if let written { written.fileSystem.wasWritten(written) } }
+
   public var isSeekable: Bool { true }
   public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     let content = inode.content

@@ -11,7 +11,6 @@ public struct FileSystemLifeRank: LockRank { public static let level: UInt8 = 20
 public struct PageWriteRank: LockRank { public static let level: UInt8 = 21 }
 public struct PageFillRank: LockRank { public static let level: UInt8 = 25 }
 public struct FileSystemRank: LockRank { public static let level: UInt8 = 30 }
-struct DeviceInodeRank: LockRank { static let level: UInt8 = 32 }
 struct DevicePageWriteRank: LockRank { static let level: UInt8 = 33 }
 struct DevicePageFillRank: LockRank { static let level: UInt8 = 35 }
 public struct BlockRank: LockRank { public static let level: UInt8 = 40 }

@@ -1,6 +1,9 @@
 // Files: names that change places, files without names, holes.
 #include "shrink.h"
 #include <dirent.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
@@ -672,6 +675,78 @@ CASE(nothing_past_the_cache) {
   OK(mkfifo("fifo", 0600));
   FAILS(open("fifo", O_RDWR | O_DIRECT), EINVAL);
   OK(fcntl(OK(open("fifo", O_RDWR)), F_SETFL, O_DIRECT));
+}
+
+// Files that grow at the same time do not lie in each other, and a file goes on where it ends.
+CASE(growing_together) {
+  on_disk();
+  enum { FILES = 4, PARTS = 64 };
+  static char block[16384];
+  int files[FILES];
+  char name[16];
+  for (int i = 0; i < FILES; i++) {
+    snprintf(name, sizeof name, "f%d", i);
+    files[i] = OK(open(name, O_RDWR | O_CREAT | O_EXCL, 0644));
+  }
+  for (int part = 0; part < PARTS; part++)
+    for (int i = 0; i < FILES; i++) EQUAL(write(files[i], block, sizeof block), (int)sizeof block);
+  struct {
+    struct fiemap map;
+    struct fiemap_extent extents[300];
+  } answer;
+  for (int i = 0; i < FILES; i++) {
+    OK(close(files[i]));
+    snprintf(name, sizeof name, "f%d", i);
+    files[i] = OK(open(name, O_RDWR | O_APPEND));
+    EQUAL(write(files[i], block, 100), 100);
+    memset(&answer, 0, sizeof answer);
+    answer.map.fm_length = ~0ULL;
+    answer.map.fm_flags = FIEMAP_FLAG_SYNC;
+    answer.map.fm_extent_count = 300;
+    OK(ioctl(files[i], FS_IOC_FIEMAP, &answer));
+    unsigned count = answer.map.fm_mapped_extents;
+    CHECK(count >= 1 && count <= 12);
+    unsigned long long end = 0;
+    for (unsigned at = 0; at < count; at++) {
+      struct fiemap_extent *extent = &answer.extents[at];
+      EQUAL(extent->fe_logical, end);
+      CHECK(extent->fe_physical && !(extent->fe_flags & FIEMAP_EXTENT_UNKNOWN));
+      EQUAL(!!(extent->fe_flags & FIEMAP_EXTENT_LAST), at == count - 1);
+      end += extent->fe_length;
+    }
+    CHECK(end > PARTS * sizeof block && end <= PARTS * sizeof block + 4096);
+    // Some of it, and only how much there is.
+    answer.map.fm_start = 100000;
+    answer.map.fm_length = 1;
+    OK(ioctl(files[i], FS_IOC_FIEMAP, &answer));
+    EQUAL(answer.map.fm_mapped_extents, 1);
+    CHECK(answer.extents[0].fe_logical <= 100000 && answer.extents[0].fe_logical + answer.extents[0].fe_length > 100000);
+    answer.map.fm_start = answer.map.fm_extent_count = 0;
+    answer.map.fm_length = ~0ULL;
+    OK(ioctl(files[i], FS_IOC_FIEMAP, &answer));
+    EQUAL(answer.map.fm_mapped_extents, count);
+  }
+  // A hole is nothing, also at the end.
+  OK(ftruncate(files[0], 0));
+  OK(ftruncate(files[0], 10 << 20));
+  answer.map.fm_extent_count = 300;
+  OK(ioctl(files[0], FS_IOC_FIEMAP, &answer));
+  EQUAL(answer.map.fm_mapped_extents, 0);
+  EQUAL(pwrite(OK(open("f0", O_WRONLY)), "x", 1, 5 << 20), 1);
+  OK(fsync(files[0]));
+  OK(ioctl(files[0], FS_IOC_FIEMAP, &answer));
+  EQUAL(answer.map.fm_mapped_extents, 1);
+  EQUAL(answer.extents[0].fe_logical, 5 << 20);
+  CHECK(answer.extents[0].fe_flags & FIEMAP_EXTENT_LAST);
+  answer.map.fm_flags = 0x80000000;
+  FAILS(ioctl(files[0], FS_IOC_FIEMAP, &answer), EBADR);
+  answer.map.fm_flags = 0;
+  answer.map.fm_length = 0;
+  FAILS(ioctl(files[0], FS_IOC_FIEMAP, &answer), EINVAL);
+  answer.map.fm_length = 1;
+  answer.map.fm_extent_count = 0x7FFFFFFF;
+  FAILS(ioctl(files[0], FS_IOC_FIEMAP, &answer), EINVAL);
+  FAILS(ioctl(files[0], FS_IOC_FIEMAP, (void *)0xFFFFFF00), EFAULT);
 }
 
 // A write through a mapping changes the times, and takes room.

@@ -341,6 +341,11 @@ CASE(a_disk_past_the_cache) {
   CHECK(!memcmp(block, found, sizeof block));
   FAILS(pread(direct, found, 100, 0), EINVAL);
   FAILS(pwrite(direct, found, 512, 100), EINVAL);
+  // From memory that nobody has touched.
+  char *fresh = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(fresh != MAP_FAILED);
+  EQUAL(pwrite(direct, fresh, 4096, 1 << 20), 4096);
+  EQUAL(pwrite(cached, fresh + 4096, 4096, 1 << 20), 4096);
   long long size = size_of(direct);
   EQUAL(pwrite(direct, block, 4096, size - 1024), 1024);
   FAILS(pwrite(direct, block, 4096, size), ENOSPC);
