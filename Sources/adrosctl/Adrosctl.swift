@@ -8,8 +8,8 @@ struct Adrosctl: AsyncParsableCommand {
     commandName: "adrosctl",
     abstract: "Builds, images, runs and tests AdrOS.",
     subcommands: [
-      Build.self, Image.self, Run.self, Test.self, Check.self, Debug.self, Symbolize.self, Doctor.self, Config.self, Size.self,
-      Completions.self,
+      Build.self, Image.self, Run.self, Test.self, Check.self, Debug.self, Symbolize.self, Screenshot.self, SendKey.self, Doctor.self,
+      Config.self, Size.self, Completions.self,
     ])
 
   /// As the library's, with a suggestion for a mistyped subcommand.

@@ -200,33 +200,10 @@ enum BootTests {
     try await command.run()
   }
 
-  /// The console on VGA text memory, read back through QEMU's monitor.
+  /// The console on the text screen.
   private static func vga(_ root: String, _ folder: URL) async throws {
-    let screen = folder.appendingPathComponent("screen").path
-    let initramfs = try RootImage.makeInitramfs(command: ["/bin/sh", "-c", "echo shown on the screen; sleep 60"])
-    defer { try? FileManager.default.removeItem(at: initramfs) }
-    var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: try Paths.scratch("boot.log"))
-    machine.disks = [.init(file: root, interface: "virtio", snapshot: true)]
-    machine.commandLine = ["quiet", "root=/dev/vda", "console=ttyS0", "console=tty0"]
-    machine.interactive = false
-    var arguments = machine.arguments
-    // The monitor saves the text memory again and again, until it holds what the program prints.
-    let socket = folder.appendingPathComponent("monitor").path
-    if let at = arguments.firstIndex(of: "-monitor") { arguments[at + 1] = "unix:\(socket),server=on,wait=off" }
-    let command = arguments
-    let emulator = Task { try await Shell.run(command, log: try Paths.scratch("boot.console"), timeout: 60) }
-    defer { emulator.cancel() }
-    let deadline = Date().addingTimeInterval(20)
-    while Date() < deadline {
-      try await Task.sleep(for: .milliseconds(200))
-      _ = try? Monitor.send("pmemsave 0xb8000 4000 \"\(screen)\"", socket: socket)
-      guard let data = try? Data(contentsOf: URL(fileURLWithPath: screen)) else { continue }
-      let text = String(decoding: stride(from: 0, to: data.count, by: 2).map { data[$0] }, as: UTF8.self)
-      if text.contains("shown on the screen") {
-        _ = try? Monitor.send("quit", socket: socket)
-        return
-      }
+    try await ScreenTests.withMachine(root, ["/bin/sh", "-c", "echo shown on the screen; sleep 60"], folder) { monitor in
+      _ = try await monitor.wait(for: "shown on the screen")
     }
-    throw ToolError("the text is not on the screen", why: "20 seconds passed", hint: "")
   }
 }

@@ -47,6 +47,9 @@ struct Run: AsyncParsableCommand {
       var value = VirtualMachine(loader: .disk, log: log)
       value.settings = settings
       value.interactive = isatty(0) == 1
+      let monitor = try Machines.socket()
+      value.monitor = monitor
+      defer { try? FileManager.default.removeItem(at: monitor) }
       value.forwards = try forward.map { try PortForward.rule($0) }
       try addDisks(&value)
       let initramfs = try chooseLoader(&value)

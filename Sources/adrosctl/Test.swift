@@ -34,7 +34,7 @@ struct Test: AsyncParsableCommand {
       if list {
         for name in try await GuestTests.names() where results.selects(name) { print("guest \(name)") }
         for name in BootTests.names + DiskTests.names + DiskErrorTests.names + PowerCutTests.names + ImageTests.names + ProgramTests.names
-          + [StressTests.name]
+          + ScreenTests.names + [StressTests.name]
         where results.selects(name) { print(name) }
         return
       }
@@ -65,6 +65,7 @@ struct Test: AsyncParsableCommand {
     }
     if kind == .linux { try await results.stage("linux") { try await LinuxOracle.run(results, timeout: limit) } }
     if wants(.programs) { try await results.stage("programs") { try await ProgramTests.run(results, timeout: limit) } }
+    if wants(.programs) { try await results.stage("screen") { try await ScreenTests.run(results) } }
     if wants(.programs) || torture { try await results.stage("programs") { try await StressTests.run(results, torture: torture) } }
   }
 }

@@ -43,6 +43,8 @@ public struct VirtualMachine: Sendable {
   /// Makes runs repeatable: guest time counts instructions.
   public var countsInstructions = false
   public var debugger: Debugger?
+  /// Where QEMU's control socket is.
+  public var monitor: URL?
 
   public init(loader: Loader, log: URL) {
     self.loader = loader
@@ -69,6 +71,10 @@ public struct VirtualMachine: Sendable {
     // Ctrl-A X quits; Ctrl-C goes to the guest.
     result += ["-chardev", "stdio,id=console,mux=\(interactive ? "on" : "off"),signal=off", "-serial", "chardev:console"]
     if interactive { result += ["-mon", "chardev=console,mode=readline"] } else { result += ["-monitor", "none"] }
+    if let monitor {
+      let path = monitor.path.replacingOccurrences(of: ",", with: ",,")
+      result += ["-chardev", "socket,id=control,path=\(path),server=on,wait=off", "-mon", "chardev=control,mode=control"]
+    }
     if let results { result += ["-serial", "file:" + results.path] }
     return result
   }

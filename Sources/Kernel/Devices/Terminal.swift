@@ -232,6 +232,10 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
   open func inputMoved() {}
   /// There is room for more output.
   final func outputMoved() { writers.wake() }
+  /// A program has written something. No lock is held.
+  open func outputWritten() {}
+  /// What only this kind of terminal is asked; nil for what it does not know.
+  open func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? { nil }
   /// Bytes written that the device still has.
   open var waitingOutput: Int { 0 }
 
@@ -268,6 +272,7 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
       }
     }
     if !isOpen { throw .ioError }
+    outputWritten()
   }
 
   private final func send(_ bytes: [UInt8]) {

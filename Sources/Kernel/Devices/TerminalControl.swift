@@ -43,7 +43,9 @@ extension TerminalDevice {
     case 0x541B: try UserMemory.write32(UInt32(state.withLock { $0.line.readableCount }), to: argument)  // FIONREAD
     case 0x5411: try UserMemory.write32(UInt32(waitingOutput), to: argument)  // TIOCOUTQ
     case 0x5424: try UserMemory.write32(0, to: argument)  // TIOCGETD: N_TTY
-    default: throw .inappropriateIOCTLForDevice
+    default:
+      guard let result = try controlDevice(command, argument) else { throw .inappropriateIOCTLForDevice }
+      return result
     }
     return 0
   }

@@ -10,14 +10,19 @@ public enum Terminals {
   @export(interface) public static func start(consoles: [[UInt8]], logging: Bool) throws(Errno) {
     SimpleDevice.registerAll()
     DeviceRegistry.register("tty", major: 5, minor: 0, mode: 0o666, CurrentTerminal())
-    var terminals: [(name: String, device: any Device)] = serialTerminals()
-    if consoles.contains(where: { $0.starts(with: Array("tty".utf8)) && !$0.starts(with: Array("ttyS".utf8)) }) {
-      terminals.append(("tty0", screenTerminal(logging: logging)))
+    var terminals = serialTerminals()
+    if let display = VGAText() {
+      VirtualTerminals.start(display)
+      terminals.append(("tty0", ActiveTerminal()))
+      for terminal in VirtualTerminals.all.value { terminals.append(("tty\(terminal.index + 1)", terminal)) }
+      if let found = Keyboard() { keyboard.set(found) } else { log("keyboard: there is no controller") }
     }
     var console = terminals.first?.device
     for name in consoles {
-      let wanted = name == Array("tty1".utf8) || name == Array("tty".utf8) ? Array("tty0".utf8) : name
-      if let found = terminals.first(where: { Array($0.name.utf8) == wanted }) { console = found.device }
+      let wanted = name == Array("tty".utf8) ? Array("tty0".utf8) : name
+      guard let found = terminals.first(where: { Array($0.name.utf8) == wanted }) else { continue }
+      console = found.device
+      if logging, !KernelLog.screen.isSet, !wanted.starts(with: Array("ttyS".utf8)) { KernelLog.screen.set(VirtualTerminals.log) }
     }
     PseudoTerminals.start()
     guard let console else { return }
@@ -36,14 +41,5 @@ public enum Terminals {
     return result
   }
 
-  /// The text screen and the keyboard.
-  private static func screenTerminal(logging: Bool) -> any Device {
-    let screen = VGAText()
-    let terminal = TerminalDevice(DeviceNumber(major: 4, minor: 1), outputs: [screen])
-    for minor in UInt32(0)...1 { DeviceRegistry.register("tty\(minor)", major: 4, minor: minor, mode: 0o620, terminal) }
-    keyboard.set(Keyboard(terminal))
-    if logging { KernelLog.screen.set(screen) }
-    return terminal
-  }
   private static let keyboard = BootCell<Keyboard>()
 }

@@ -80,6 +80,7 @@ enum Boot {
       RootMount.attach("proc", at: "/proc", root: place)
       if RootMount.exists("/sys", in: place) { RootMount.attach("sysfs", at: "/sys", root: place) }
       try Flusher.start()
+      try VirtualTerminals.startRefreshing()
       try FirstProcess.start(root: place, line)
     } catch { Panic.stop("boot failed: errno \(error.rawValue)") }
   }

@@ -85,6 +85,8 @@ public enum KernelLog {
 open class LogScreen {
   public init() {}
   open func put(_ byte: UInt8) {}
+  /// Brings all of it to the display.
+  open func showNow() {}
 }
 
 /// Writes one line to the kernel log.

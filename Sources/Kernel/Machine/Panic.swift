@@ -1,9 +1,12 @@
+import Sync
 import CMachine
 import Synchronization
 
 /// The end: a message, a backtrace of every CPU, then the emulator's exit device or a halt.
 public enum Panic {
   private static let started = Atomic<UInt32>(0)
+  /// Nothing else runs any more.
+  public static var isUnderWay: Bool { started.load(ordering: .relaxed) != 0 }
   private static let names: [16 of StaticString] = [
     "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "no FPU",
     "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault",
@@ -42,6 +45,7 @@ public enum Panic {
       log("cpu \(id):")
       backtrace(eip: unsafe cpu.pointee.panic_eip, ebp: unsafe cpu.pointee.panic_ebp)
     }
+    if KernelLog.screen.isSet { KernelLog.screen.value.showNow() }
     Power.exitEmulator(code: 0x11)
     unsafe halt_forever()
     while true {}

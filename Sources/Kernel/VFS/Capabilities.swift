@@ -22,6 +22,8 @@ public enum Capability: UInt8, Sendable {
   /// Goes beyond limits.
   case resource = 24
   case time = 25
+  /// Changes terminals that are not its own.
+  case terminals = 26
   case makeDevice = 27
 }
 

@@ -1,0 +1,137 @@
+import Machine
+import Sync
+import Synchronization
+import SystemABI
+import Terminal
+import Threads
+
+/// Of what is known about keys; the keyboard's own state comes behind.
+struct KeysRank: LockRank { static let level: UInt8 = 93 }
+struct ScreenRank: LockRank { static let level: UInt8 = 94 }
+
+/// The screen of a virtual terminal, shown or not. It exists from its first output on.
+final class VirtualScreen: LogScreen, TerminalOutput {
+  private let size: (rows: Int, columns: Int)
+  private let screen = InterruptSpinLock<Screen?, ScreenRank>(nil)
+  private let isShown = Atomic<Bool>(false)
+  private static var history: Int { 200 }
+
+  init(rows: Int, columns: Int) { size = (rows, columns) }
+
+  func write(_ bytes: borrowing Span<UInt8>) {
+    screen.withLock { screen in
+      make(&screen)
+      screen?.write(bytes)
+    }
+    if isShown.load(ordering: .acquiring) { VirtualTerminals.refresh() }
+  }
+
+  private func make(_ screen: inout Screen?) {
+    if screen == nil { screen = Screen(rows: size.rows, columns: size.columns, history: Self.history) }
+  }
+
+  /// Runs `body` on the screen.
+  func with<Result>(_ body: (inout Screen) -> Result) -> Result {
+    screen.withLock { screen in
+      make(&screen)
+      return body(&screen!)
+    }
+  }
+
+  func setShown(_ value: Bool) {
+    if value { with { $0.touchAll() } }
+    isShown.store(value, ordering: .releasing)
+  }
+
+  // MARK: The kernel's log
+
+  /// A byte of the log, whose lines end in a line feed alone. Left out while the screen is in use: the log may be a panic's.
+  override func put(_ byte: UInt8) {
+    screen.withLockIfFree { screen in
+      make(&screen)
+      let bytes: [2 of UInt8] = [13, byte]
+      screen?.write(bytes.span.extracting(byte == 10 ? 0..<2 : 1..<2))
+    }
+    if byte == 10, isShown.load(ordering: .acquiring) { VirtualTerminals.refresh() }
+  }
+
+  override func showNow() {
+    var picture: ScreenPicture?
+    screen.withLockIfFree { screen in
+      guard screen != nil else { return }
+      picture = ScreenPicture(&screen!)
+    }
+    if let picture { VirtualTerminals.display.value.show(picture) }
+  }
+}
+
+/// /dev/tty1 and so on: a keyboard and a screen that several share, one at a time.
+final class VirtualTerminal: TerminalDevice {
+  let index: Int
+  let screen: VirtualScreen
+  let keys = InterruptSpinLock<KeyState, KeysRank>(KeyState())
+  struct Settings {
+    var keyboard = KeyboardMode.unicode
+    /// A program draws on the display itself.
+    var isGraphic = false
+    /// What the keyboard's lights show instead of its locks.
+    var lights: UInt8?
+  }
+  let settings = InterruptSpinLock<Settings, KeysRank>(Settings())
+
+  init(index: Int, rows: Int, columns: Int) {
+    self.index = index
+    screen = VirtualScreen(rows: rows, columns: columns)
+    super.init(DeviceNumber(major: 4, minor: UInt32(index + 1)), outputs: [screen])
+    state.withLock { ($0.rows, $0.columns) = (UInt16(rows), UInt16(columns)) }
+  }
+
+  /// The answers to what a program has asked its terminal.
+  override func outputWritten() {
+    let replies = screen.with { $0.takeReplies() }
+    for byte in replies { receive(byte) }
+  }
+
+  override func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? {
+    try control(display: command, argument)
+  }
+
+  var lights: UInt8 { settings.withLock { $0.lights } ?? keys.withLock { $0.lights } }
+  /// Some session has it.
+  var isInUse: Bool { state.withLock { $0.session != 0 } }
+
+  /// Output waits, or goes on: scroll lock.
+  func setStopped(_ value: Bool) {
+    state.withLock { $0.outputStopped = value }
+    outputMoved()
+  }
+
+  /// Whether a byte from the keyboard goes to the program as it is, or to nobody.
+  func takesRaw(_ byte: UInt8) -> Bool {
+    switch settings.withLock({ $0.keyboard }) {
+    case .raw: receive(byte)
+    case .off: break
+    default: return false
+    }
+    return true
+  }
+
+  /// Whether a key's code goes to the program.
+  func takesCode(_ event: KeyEvent) -> Bool {
+    guard settings.withLock({ $0.keyboard }) == .codes else { return false }
+    receive(event.isPressed ? event.code : event.code | 0x80)
+    return true
+  }
+
+  /// A key's bytes, as the modes want them.
+  func type(_ bytes: [UInt8]) {
+    if bytes.isEmpty { return }
+    screen.with { $0.scrollBack(-$0.offset) }
+    for byte in bytes { receive(byte) }
+  }
+
+  func scrollBack(pages: Int) {
+    screen.with { $0.scrollBack(pages * $0.rows / 2) }
+    VirtualTerminals.refresh()
+  }
+}

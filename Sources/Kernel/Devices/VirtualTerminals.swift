@@ -1,0 +1,89 @@
+import Machine
+import Sync
+import Synchronization
+import SystemABI
+import Terminal
+import Threads
+import VFS
+
+/// The virtual terminals: which one is seen, and what brings it to the display.
+public enum VirtualTerminals {
+  static var count: Int { 6 }
+  static let all = BootCell<[VirtualTerminal]>()
+  static let display = BootCell<ConsoleDisplay>()
+  private static let activeIndex = Atomic<Int>(0)
+  private static let lastIndex = Atomic<Int>(0)
+  /// Woken when another one is seen.
+  static let switched = BootCell<WaitQueue>()
+  private static let changed = BootCell<WaitQueue>()
+  private static let isStale = Atomic<Bool>(false)
+  private static let hasThread = Atomic<Bool>(false)
+
+  /// Makes the terminals of a display known as /dev/tty1 and on; /dev/tty0 is the one that is seen.
+  static func start(_ newDisplay: ConsoleDisplay) {
+    display.set(newDisplay)
+    switched.set(WaitQueue())
+    changed.set(WaitQueue())
+    let terminals = (0..<count).map { VirtualTerminal(index: $0, rows: newDisplay.rows, columns: newDisplay.columns) }
+    all.set(terminals)
+    DeviceRegistry.register("tty0", major: 4, minor: 0, mode: 0o620, ActiveTerminal())
+    for terminal in terminals {
+      DeviceRegistry.register("tty\(terminal.index + 1)", major: 4, minor: UInt32(terminal.index + 1), mode: 0o620, terminal)
+    }
+    terminals[0].screen.setShown(true)
+    refresh()
+  }
+
+  /// The kernel's log is on the terminal that is seen.
+  static var log: LogScreen { ActiveScreen() }
+
+  static var active: VirtualTerminal { all.value[activeIndex.load(ordering: .acquiring)] }
+
+  static func activateLast() { activate(lastIndex.load(ordering: .acquiring)) }
+
+  /// Shows another terminal. Interrupt-safe.
+  static func activate(_ index: Int) {
+    guard index >= 0, index < count else { return }
+    let old = activeIndex.exchange(index, ordering: .acquiringAndReleasing)
+    if old == index { return }
+    lastIndex.store(old, ordering: .releasing)
+    all.value[old].screen.setShown(false)
+    all.value[index].screen.setShown(true)
+    refresh()
+    switched.value.wake()
+  }
+
+  // MARK: The way to the display
+
+  /// The terminal that is seen has changed. Interrupt-safe.
+  static func refresh() {
+    guard hasThread.load(ordering: .acquiring), !Panic.isUnderWay else { return active.screen.showNow() }
+    if !isStale.exchange(true, ordering: .acquiringAndReleasing) { changed.value.wake() }
+  }
+
+  /// From now on a thread shows what has changed: at once what comes alone, and what comes fast at most a hundred times a second.
+  @export(interface) public static func startRefreshing() throws(Errno) {
+    guard display.isSet else { return }
+    let thread = Thread(try ThreadMemory.allocate(user: false)) {
+      while true {
+        let _: Bool? = try? changed.value.wait(interruptible: false, reason: "display") {
+          isStale.exchange(false, ordering: .acquiringAndReleasing) ? true : nil
+        }
+        active.screen.showNow()
+        try? Sleep.until(.after(10_000_000), interruptible: false)
+      }
+    }
+    hasThread.store(true, ordering: .releasing)
+    Scheduler.begin(thread)
+  }
+}
+
+private final class ActiveScreen: LogScreen {
+  override func put(_ byte: UInt8) { VirtualTerminals.active.screen.put(byte) }
+  override func showNow() { VirtualTerminals.active.screen.showNow() }
+}
+
+/// /dev/tty0: the terminal that is seen when it is opened.
+final class ActiveTerminal: Device {
+  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { try VirtualTerminals.active.open(inode, flags: flags) }
+}
