@@ -4,12 +4,13 @@ import Synchronization
 import SystemABI
 import Terminal
 import Threads
+import VFS
 
 /// Of what is known about keys; the keyboard's own state comes behind.
 struct KeysRank: LockRank { static let level: UInt8 = 93 }
 struct ScreenRank: LockRank { static let level: UInt8 = 94 }
 
-/// The screen of a virtual terminal, shown or not. It exists from its first output on.
+/// The screen of a virtual terminal, shown or not. It exists from its first use on.
 final class VirtualScreen: LogScreen, TerminalOutput {
   private let size: (rows: Int, columns: Int)
   private let screen = InterruptSpinLock<Screen?, ScreenRank>(nil)
@@ -19,27 +20,26 @@ final class VirtualScreen: LogScreen, TerminalOutput {
   init(rows: Int, columns: Int) { size = (rows, columns) }
 
   func write(_ bytes: borrowing Span<UInt8>) {
-    screen.withLock { screen in
-      make(&screen)
-      screen?.write(bytes)
-    }
+    screen.withLock { $0?.write(bytes) }
     if isShown.load(ordering: .acquiring) { VirtualTerminals.refresh() }
   }
 
-  private func make(_ screen: inout Screen?) {
-    if screen == nil { screen = Screen(rows: size.rows, columns: size.columns, history: Self.history) }
+  /// Makes the screen, if there is none: before somebody writes to it with locks held, or a key is pressed.
+  func prepare() {
+    if screen.withLock({ $0 != nil }) { return }
+    let new = Screen(rows: size.rows, columns: size.columns, history: Self.history)
+    screen.withLock { if $0 == nil { $0 = new } }
   }
 
   /// Runs `body` on the screen.
-  func with<Result>(_ body: (inout Screen) -> Result) -> Result {
-    screen.withLock { screen in
-      make(&screen)
-      return body(&screen!)
-    }
-  }
+  /// - Precondition: `prepare` was called.
+  func with<Result>(_ body: (inout Screen) -> Result) -> Result { screen.withLock { body(&$0!) } }
 
   func setShown(_ value: Bool) {
-    if value { with { $0.touchAll() } }
+    if value {
+      prepare()
+      with { $0.touchAll() }
+    }
     isShown.store(value, ordering: .releasing)
   }
 
@@ -48,7 +48,6 @@ final class VirtualScreen: LogScreen, TerminalOutput {
   /// A byte of the log, whose lines end in a line feed alone. Left out while the screen is in use: the log may be a panic's.
   override func put(_ byte: UInt8) {
     screen.withLockIfFree { screen in
-      make(&screen)
       let bytes: [2 of UInt8] = [13, byte]
       screen?.write(bytes.span.extracting(byte == 10 ? 0..<2 : 1..<2))
     }
@@ -90,6 +89,11 @@ final class VirtualTerminal: TerminalDevice {
   override func outputWritten() {
     let replies = screen.with { $0.takeReplies() }
     for byte in replies { receive(byte) }
+  }
+
+  override func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    screen.prepare()
+    return try super.open(inode, flags: flags)
   }
 
   override func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? {

@@ -12,6 +12,7 @@ public enum VirtualTerminals {
   static let all = BootCell<[VirtualTerminal]>()
   static let display = BootCell<ConsoleDisplay>()
   private static let activeIndex = Atomic<Int>(0)
+  private static let wantedIndex = Atomic<Int>(0)
   private static let lastIndex = Atomic<Int>(0)
   /// Woken when another one is seen.
   static let switched = BootCell<WaitQueue>()
@@ -41,15 +42,22 @@ public enum VirtualTerminals {
 
   static func activateLast() { activate(lastIndex.load(ordering: .acquiring)) }
 
-  /// Shows another terminal. Interrupt-safe.
+  /// Asks for another terminal to be seen, which is so a little later. Interrupt-safe.
   static func activate(_ index: Int) {
     guard index >= 0, index < count else { return }
-    let old = activeIndex.exchange(index, ordering: .acquiringAndReleasing)
+    wantedIndex.store(index, ordering: .releasing)
+    refresh()
+  }
+
+  private static func switchIfWanted() {
+    let index = wantedIndex.load(ordering: .acquiring)
+    let old = activeIndex.load(ordering: .acquiring)
     if old == index { return }
+    // It may be new, and memory for it must be found: no key waits for that.
+    all.value[index].screen.setShown(true)
+    activeIndex.store(index, ordering: .releasing)
     lastIndex.store(old, ordering: .releasing)
     all.value[old].screen.setShown(false)
-    all.value[index].screen.setShown(true)
-    refresh()
     switched.value.wake()
   }
 
@@ -69,6 +77,7 @@ public enum VirtualTerminals {
         let _: Bool? = try? changed.value.wait(interruptible: false, reason: "display") {
           isStale.exchange(false, ordering: .acquiringAndReleasing) ? true : nil
         }
+        switchIfWanted()
         active.screen.showNow()
         try? Sleep.until(.after(10_000_000), interruptible: false)
       }
