@@ -26,6 +26,8 @@ final class PseudoTerminal: TerminalDevice {
       changed.wake()
     }
 
+    func flush() { bytes.withLock { $0 = [] } }
+
     func take(_ count: Int) -> [UInt8] {
       bytes.withLock { bytes in
         let taken = Array(bytes.prefix(count))
@@ -34,6 +36,14 @@ final class PseudoTerminal: TerminalDevice {
       }
     }
   }
+
+  /// What the master hears of the terminal besides its output.
+  struct Packets {
+    var isOn = false
+    /// TIOCPKT_…, since the last read.
+    var status: UInt8 = 0
+  }
+  let packets = InterruptSpinLock<Packets, LeafRank>(Packets())
 
   struct Ends {
     /// Open slaves, and whether there was one ever.
@@ -60,6 +70,35 @@ final class PseudoTerminal: TerminalDevice {
   }
 
   override func inputMoved() { inputRoom.wake() }
+  override func flushOutput() { output.flush() }
+
+  /// SPEC: ioctl_tty(2), TIOCPKT.
+  override func tell(_ change: TerminalChange) {
+    let (set, cleared): (UInt8, UInt8)
+    switch change {
+    case .inputFlushed: (set, cleared) = (1, 0)
+    case .outputFlushed: (set, cleared) = (2, 0)
+    case .stopped: (set, cleared) = (4, 8)
+    case .started: (set, cleared) = (8, 4)
+    case .settings(let old, let new):
+      if old.stopsAsUsual == new.stopsAsUsual { return }
+      (set, cleared) = new.stopsAsUsual ? (32, 16) : (16, 32)
+    }
+    let isHeard = packets.withLock { packets in
+      if packets.isOn { packets.status = packets.status & ~cleared | set }
+      return packets.isOn
+    }
+    if isHeard { output.changed.wake() }
+  }
+
+  /// What a master in packet mode has not been told yet, or 0.
+  fileprivate func takeStatus() -> UInt8 {
+    packets.withLock { packets in
+      let status = packets.status
+      packets.status = 0
+      return status
+    }
+  }
   override var waitingOutput: Int { output.count }
 
   /// The slave.
@@ -112,12 +151,19 @@ final class PseudoTerminal: TerminalDevice {
       let wanted = buffer.count
       if wanted == 0 { return 0 }
       let output = terminal.output
+      let inPackets = terminal.packets.withLock { $0.isOn }
+      let room = inPackets ? wanted - 1 : wanted
       let bytes: [UInt8] = try output.changed.wait(orFail: description.isNonBlocking, reason: "pty read") {
+        if inPackets {
+          let status = terminal.takeStatus()
+          if status != 0 { return [status] }
+        }
         let isLeft = terminal.isLeft  // before the look: what the last slave wrote is seen
-        let bytes = output.take(min(wanted, 4096))
-        return bytes.isEmpty && !isLeft ? nil : bytes
+        let bytes = output.take(min(room, 4096))
+        if bytes.isEmpty { return isLeft || room == 0 && output.count > 0 ? bytes : nil }
+        return inPackets ? [0] + bytes : bytes
       }
-      if bytes.isEmpty { throw .ioError }
+      if bytes.isEmpty { if room == 0 { return try buffer.put([0 as UInt8].span) } else { throw .ioError } }
       terminal.outputMoved()
       return try buffer.put(bytes.span)
     }
@@ -150,6 +196,7 @@ final class PseudoTerminal: TerminalDevice {
       var events: PollEvents = []
       if terminal.isLeft { events.formUnion(.hangUp) }
       if terminal.output.count > 0 { events.formUnion([.readable, .normalRead]) }
+      if terminal.packets.withLock({ $0.status != 0 }) { events.formUnion([.readable, .normalRead, .priority]) }
       if terminal.state.withLock({ $0.line.acceptsInput }) { events.formUnion([.writable, .normalWrite]) }
       return events
     }
@@ -161,6 +208,10 @@ final class PseudoTerminal: TerminalDevice {
         let isLocked = try UserMemory.read32(argument) != 0
         terminal.ends.withLock { $0.isLocked = isLocked }
       case 0x8004_5439: try UserMemory.write32(terminal.ends.withLock { $0.isLocked ? 1 : 0 }, to: argument)  // TIOCGPTLCK
+      case 0x5420:  // TIOCPKT
+        let isOn = try UserMemory.read32(argument) != 0
+        terminal.packets.withLock { if $0.isOn != isOn { $0 = Packets(isOn: isOn) } }
+      case 0x8004_5438: try UserMemory.write32(terminal.packets.withLock { $0.isOn ? 1 : 0 }, to: argument)  // TIOCGPKT
       case 0x5441: return try openPeer(flags: argument)  // TIOCGPTPEER
       case 0x541B: try UserMemory.write32(UInt32(terminal.output.count), to: argument)  // FIONREAD
       case 0x5411: try UserMemory.write32(0, to: argument)  // TIOCOUTQ: input has arrived when write returns

@@ -22,6 +22,12 @@ extension TerminalOutput {
   public var room: Int { .max }
 }
 
+/// What else a program on a terminal's other side may want to know. SPEC: ioctl_tty(2), TIOCPKT.
+enum TerminalChange {
+  case inputFlushed, outputFlushed, stopped, started
+  case settings(old: Termios, new: Termios)
+}
+
 /// A terminal: a line discipline, a device behind it, a session in front. SPEC: POSIX.1-2024 chapter 11, tty_ioctl(4).
 open class TerminalDevice: ControllingTerminal, Device, OpenFile {
   struct State: ~Copyable {
@@ -48,6 +54,11 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
   public override final var deviceNumber: DeviceNumber { number }
   public override final var foregroundGroup: Int32 { state.withLock { $0.foreground } }
 
+  /// Something has happened to it. No lock is held.
+  func tell(_ change: TerminalChange) {}
+  /// Forgets output that the device still has.
+  func flushOutput() {}
+
   // MARK: Input, from a driver
 
   /// Takes a byte that the device received. Interrupt-safe.
@@ -62,6 +73,7 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     var event = TerminalEvent.none
     var group: Int32 = 0
     var position = start
+    var isFlushed = false
     state.withLock { state in
       var echo: [UInt8] = []
       while position < bytes.count, event == .none {
@@ -71,7 +83,9 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
       }
       switch event {
       case .none: break
-      case .signal: group = state.foreground
+      case .signal:
+        group = state.foreground
+        isFlushed = !state.line.termios.has(local: Termios.noFlush)
       case .stopOutput: state.outputStopped = true
       case .startOutput: state.outputStopped = false
       }
@@ -80,6 +94,16 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     if case .signal(let number) = event, group > 0 { sendToGroup(group, SignalInformation(Signal(number), code: 128)) }
     if event == .startOutput { writers.wake() }
     readers.wake()
+    switch event {
+    case .none: break
+    case .signal:
+      if isFlushed {
+        tell(.inputFlushed)
+        tell(.outputFlushed)
+      }
+    case .stopOutput: tell(.stopped)
+    case .startOutput: tell(.started)
+    }
     return position - start
   }
 
@@ -122,6 +146,8 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     adoptIfFree(flags)
     return self
   }
+
+  open func close(_ description: FileDescription) {}
 
   /// An open by a session's leader that has no terminal makes this one its own, but for O_NOCTTY.
   final func adoptIfFree(_ flags: UInt32) {

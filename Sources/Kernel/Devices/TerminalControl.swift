@@ -21,12 +21,19 @@ extension TerminalDevice {
       if argument < 2 {
         state.withLock { $0.outputStopped = argument == 0 }
         writers.wake()
+        tell(argument == 0 ? .stopped : .started)
       }
     case 0x540B:  // TCFLSH
       if argument > 2 { throw .invalidArgument }
       if argument != 1 {
         state.withLock { $0.line.flush() }
         inputMoved()
+        tell(.inputFlushed)
+      }
+      if argument != 0 {
+        flushOutput()
+        outputMoved()
+        tell(.outputFlushed)
       }
     case 0x540E: try adopt(steal: argument == 1)  // TIOCSCTTY
     case 0x5422: try giveUp()  // TIOCNOTTY
@@ -83,12 +90,16 @@ extension TerminalDevice {
     new.discipline = characters[0]
     for index in 0..<19 { new.characters[index] = characters[index + 1] }
     let settings = new
-    state.withLock {
-      if flush { $0.line.flush() }
-      $0.line.set(settings)
+    let old = state.withLock { state in
+      let old = state.line.termios
+      if flush { state.line.flush() }
+      state.line.set(settings)
+      return old
     }
     readers.wake()
     inputMoved()
+    if flush { tell(.inputFlushed) }
+    tell(.settings(old: old, new: settings))
   }
 
   private func giveUp() throws(Errno) {

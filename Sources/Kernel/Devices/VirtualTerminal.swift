@@ -27,13 +27,25 @@ final class VirtualScreen: LogScreen, TerminalOutput {
   /// Makes the screen, if there is none: before somebody writes to it with locks held, or a key is pressed.
   func prepare() {
     if screen.withLock({ $0 != nil }) { return }
-    let new = Screen(rows: size.rows, columns: size.columns, history: Self.history)
+    let new = make()
     screen.withLock { if $0 == nil { $0 = new } }
   }
 
-  /// Runs `body` on the screen.
-  /// - Precondition: `prepare` was called.
-  func with<Result>(_ body: (inout Screen) -> Result) -> Result { screen.withLock { body(&$0!) } }
+  private func make() -> Screen { Screen(rows: size.rows, columns: size.columns, history: Self.history) }
+
+  /// Forgets the screen.
+  func dispose() {
+    var old: Screen?
+    screen.withLock { swap(&$0, &old) }
+  }
+
+  /// Runs `body` on the screen. It is there, but for who has just forgotten a terminal that somebody else begins to use.
+  func with<Result>(_ body: (inout Screen) -> Result) -> Result {
+    screen.withLock { screen in
+      if screen == nil { screen = make() }
+      return body(&screen!)
+    }
+  }
 
   func setShown(_ value: Bool) {
     if value {
@@ -92,17 +104,20 @@ final class VirtualTerminal: TerminalDevice {
   }
 
   override func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    openings.wrappingAdd(1, ordering: .acquiringAndReleasing)
     screen.prepare()
     return try super.open(inode, flags: flags)
   }
+
+  override func close(_ description: FileDescription) { openings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
 
   override func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? {
     try control(display: command, argument)
   }
 
   var lights: UInt8 { settings.withLock { $0.lights } ?? keys.withLock { $0.lights } }
-  /// Some session has it.
-  var isInUse: Bool { state.withLock { $0.session != 0 } }
+  private let openings = Atomic<Int>(0)
+  var isInUse: Bool { openings.load(ordering: .acquiring) > 0 || VirtualTerminals.active === self }
 
   /// Output waits, or goes on: scroll lock.
   func setStopped(_ value: Bool) {

@@ -113,6 +113,14 @@ extension VirtualTerminal {
           VirtualTerminals.active.index == wanted ? true : nil
         }
       } catch { throw error == .interrupted ? .restart : error }
+    case 0x5608:  // VT_DISALLOCATE
+      if argument == 0 {
+        for terminal in VirtualTerminals.all.value where !terminal.isInUse { terminal.screen.dispose() }
+      } else {
+        let terminal = VirtualTerminals.all.value[try index(argument)]
+        if terminal.isInUse { throw .resourceBusy }
+        terminal.screen.dispose()
+      }
     default: return nil
     }
     return 0

@@ -17,6 +17,12 @@ static int terminal(const char *name, struct termios *old) {
   OK(tcflush(fd, TCIFLUSH));
   return fd;
 }
+// A terminal that nobody uses any more takes no memory.
+static void forget(int number) {
+  int current = OK(open("/dev/tty0", O_RDWR | O_NOCTTY));
+  OK(ioctl(current, VT_DISALLOCATE, number));
+  OK(close(current));
+}
 // What a terminal answers to some output.
 static void answers(int fd, const char *question, const char *wanted) {
   char found[100] = "";
@@ -46,6 +52,7 @@ CASE(a_screen_answers) {
   answers(fd, "\033[999;999H\033[3D\033[6n", size.ws_row == 25 && size.ws_col == 80 ? "\033[25;77R" : "\033[30;77R");
   OK(tcsetattr(fd, TCSANOW, &old));
   OK(close(fd));
+  forget(5);
 }
 
 CASE(keyboards_and_displays) {
@@ -79,6 +86,7 @@ CASE(keyboards_and_displays) {
   FAILS(ioctl(fd, KDGKBMODE, 1), EFAULT);
   FAILS(ioctl(fd, 0x4BFF, 0), ENOTTY);
   OK(close(fd));
+  forget(5);
 }
 
 CASE(key_maps) {
@@ -127,6 +135,7 @@ CASE(key_maps) {
         })),
         0);
   OK(close(fd));
+  forget(5);
 }
 
 CASE(one_is_seen) {
@@ -148,8 +157,13 @@ CASE(one_is_seen) {
   FAILS(ioctl(fd, VT_ACTIVATE, -1), ENXIO);
   OK(ioctl(current, VT_ACTIVATE, before.v_active));
   OK(ioctl(current, VT_WAITACTIVE, before.v_active));
+  FAILS(ioctl(current, VT_DISALLOCATE, 5), EBUSY);
+  FAILS(ioctl(current, VT_DISALLOCATE, before.v_active), EBUSY);
+  FAILS(ioctl(current, VT_DISALLOCATE, 64), ENXIO);
   OK(close(fd));
   OK(close(current));
+  forget(5);
+  forget(6);
 }
 
 // Any output, and questions without an end: nothing is lost but what nobody reads.
@@ -172,4 +186,5 @@ CASE(any_output) {
   answers(fd, "\033c\033[5n", "\033[0n");
   OK(tcsetattr(fd, TCSANOW, &old));
   OK(close(fd));
+  forget(6);
 }

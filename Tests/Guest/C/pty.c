@@ -234,3 +234,83 @@ CASE(many) {
     for (int i = 0; i < count; i++) FAILS(access(names[i], F_OK), ENOENT);
   }
 }
+
+static void packet(int master, int status) {
+  char got[16] = "";
+  struct pollfd one = {.fd = master, .events = POLLIN | POLLPRI};
+  EQUAL(poll(&one, 1, 2000), 1);
+  CHECK((one.revents & (POLLIN | POLLPRI)) == (POLLIN | POLLPRI));
+  EQUAL(read(master, got, sizeof got), 1);
+  EQUAL(got[0], status);
+}
+
+// Packet mode: the master hears what happens to the terminal.
+CASE(packets) {
+  char name[64], got[16];
+  int master = open_master(name), slave = OK(open(name, O_RDWR | O_NOCTTY)), on = -1;
+  OK(ioctl(master, TIOCGPKT, &on));
+  EQUAL(on, 0);
+  on = 1;
+  OK(ioctl(master, TIOCPKT, &on));
+  on = -1;
+  OK(ioctl(master, TIOCGPKT, &on));
+  EQUAL(on, 1);
+  EQUAL(write(slave, "ab", 2), 2);
+  EQUAL(read(master, got, sizeof got), 3);
+  CHECK(!memcmp(got, "\0ab", 3));
+  EQUAL(write(slave, "cdef", 4), 4);
+  EQUAL(read(master, got, 3), 3);
+  CHECK(!memcmp(got, "\0cd", 3));
+  EQUAL(read(master, got, sizeof got), 3);
+  CHECK(!memcmp(got, "\0ef", 3));
+  // What is typed stops output and lets it go on.
+  EQUAL(write(master, "\023", 1), 1);
+  packet(master, TIOCPKT_STOP);
+  EQUAL(write(master, "\021", 1), 1);
+  packet(master, TIOCPKT_START);
+  OK(tcflow(slave, TCOOFF));
+  packet(master, TIOCPKT_STOP);
+  OK(tcflow(slave, TCOON));
+  packet(master, TIOCPKT_START);
+  OK(tcflush(slave, TCIFLUSH));
+  packet(master, TIOCPKT_FLUSHREAD);
+  OK(tcflush(slave, TCOFLUSH));
+  packet(master, TIOCPKT_FLUSHWRITE);
+  struct pollfd none = {.fd = master, .events = POLLIN};
+  EQUAL(poll(&none, 1, 0), 0);
+  // Whether those characters have a meaning.
+  struct termios settings;
+  OK(tcgetattr(slave, &settings));
+  settings.c_iflag &= ~IXON;
+  OK(tcsetattr(slave, TCSANOW, &settings));
+  packet(master, TIOCPKT_NOSTOP);
+  settings.c_lflag &= ~ECHO;
+  OK(tcsetattr(slave, TCSANOW, &settings));
+  settings.c_iflag |= IXON;
+  settings.c_cc[VSTOP] = 'x';
+  OK(tcsetattr(slave, TCSANOW, &settings));
+  EQUAL(poll(&none, 1, 0), 0);
+  settings.c_cc[VSTOP] = 19;
+  OK(tcsetattr(slave, TCSANOW, &settings));
+  packet(master, TIOCPKT_DOSTOP);
+  // News come before data, and all at once.
+  EQUAL(write(slave, "x", 1), 1);
+  OK(tcflow(slave, TCOOFF));
+  OK(tcflush(slave, TCIFLUSH));
+  packet(master, TIOCPKT_STOP | TIOCPKT_FLUSHREAD);
+  OK(tcflow(slave, TCOON));
+  packet(master, TIOCPKT_START);
+  EQUAL(read(master, got, sizeof got), 2);
+  CHECK(!memcmp(got, "\0x", 2));
+  // A signal ends what was under way.
+  EQUAL(write(master, "\003", 1), 1);
+  packet(master, TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
+  on = 0;
+  OK(ioctl(master, TIOCPKT, &on));
+  OK(tcflush(slave, TCIFLUSH));
+  EQUAL(write(slave, "z", 1), 1);
+  EQUAL(read(master, got, sizeof got), 1);
+  EQUAL(got[0], 'z');
+  OK(close(slave));
+  OK(close(master));
+}

@@ -32,6 +32,9 @@ public struct Termios: Sendable {
     characters = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0]
   }
 
+  /// Whether ^S stops output and ^Q lets it go on.
+  public var stopsAsUsual: Bool { has(input: Self.startStop) && characters[Self.start] == 17 && characters[Self.stop] == 19 }
+
   public func has(local flag: UInt32) -> Bool { local & flag != 0 }
   public func has(input flag: UInt32) -> Bool { input & flag != 0 }
   public func has(output flag: UInt32) -> Bool { output & flag != 0 }
