@@ -59,7 +59,7 @@ let pure: [Target] = [
   logic("FAT", ["Primitives"]),
   logic("DiskFS", ["Primitives"]),
   logic("Partitions", ["Primitives"]),
-  logic("Terminal"),
+  logic("Terminal", ["Primitives"]),
   logic("FileLocks"),
   logic("Decompression", ["Primitives"]),
   logic("Initramfs", ["Primitives", "Decompression"]),

@@ -333,28 +333,30 @@ public final class Ext2FS: FileSystem {
 
   public func evict(_ inode: Inode) {
     if isReadOnly { return }
+    do throws(Errno) { try delete(inode) } catch { log("ext2: inode \(inode.number) could not be deleted: errno \(error.rawValue)") }
+  }
+
+  func delete(_ inode: Inode) throws(Errno) {
     inode.dropPages()
-    do throws(Errno) {
-      try removeOrphan(inode)
-      var blocks = try takeBlocks(of: inode, 0..<UInt64.max)
-      let number = UInt32(truncatingIfNeeded: inode.number)
-      let (block, offset) = try location(number)
-      let now = seconds(Clock.realtime)
-      let attributeBlock = try changeBlock(block) { bytes in
-        var record = Ext2InodeRecord(bytes.span, at: offset)
-        let attributeBlock = record.fileACL
-        record.fileACL = 0
-        record.links = 0
-        record.deletionTime = now
-        record.sectors = 0
-        record.size = 0
-        record.encode(into: &bytes, at: offset)
-        return attributeBlock
-      }
-      blocks += try dropAttributes(attributeBlock)
-      retire(blocks)
-      table.remove(inode)
-      retire(inode: number, isDirectory: inode.isDirectory)
-    } catch { log("ext2: inode \(inode.number) could not be deleted: errno \(error.rawValue)") }
+    try removeOrphan(inode)
+    var blocks = try takeBlocks(of: inode, 0..<UInt64.max)
+    let number = UInt32(truncatingIfNeeded: inode.number)
+    let (block, offset) = try location(number)
+    let now = seconds(Clock.realtime)
+    let attributeBlock = try changeBlock(block) { bytes in
+      var record = Ext2InodeRecord(bytes.span, at: offset)
+      let attributeBlock = record.fileACL
+      record.fileACL = 0
+      record.links = 0
+      record.deletionTime = now
+      record.sectors = 0
+      record.size = 0
+      record.encode(into: &bytes, at: offset)
+      return attributeBlock
+    }
+    blocks += try dropAttributes(attributeBlock)
+    retire(blocks)
+    table.remove(inode)
+    retire(inode: number, isDirectory: inode.isDirectory)
   }
 }

@@ -8,7 +8,7 @@ extension Inode {
   /// What offsets and lengths are multiples of: a sector, as all our devices have it. Memory may lie anywhere.
   private static var directAlignment: UInt64 { 512 }
   /// Pages that are on their way at one time.
-  private static var directPages: UInt32 { 64 }
+  private static var directPages: UInt64 { 64 }
 
   /// Whether it can be read and written directly: from a device, or as well as any other way where memory is all there is.
   public var allowsDirect: Bool {
@@ -29,7 +29,7 @@ extension Inode {
     while offset + UInt64(total) < end {
       let position = offset + UInt64(total)
       guard let first = UInt32(exactly: position >> 12) else { break }
-      let stop = min(end, UInt64(first + Self.directPages) << 12)
+      let stop = min(end, (UInt64(first) + Self.directPages) << 12)
       do throws(Errno) {
         let copied = try readDirect(&buffer, first, position..<stop)
         total += copied
@@ -43,7 +43,7 @@ extension Inode {
   }
 
   private func readDirect(_ buffer: inout IOBuffer, _ first: UInt32, _ range: Range<UInt64>) throws(Errno) -> Int {
-    let pages = first..<UInt32((range.upperBound + 4095) >> 12)
+    let pages = first..<UInt32(clamping: (range.upperBound + 4095) >> 12)
     let wereThere = pages.map { isPresent($0) }
     defer { for index in pages where !wereThere[Int(index - first)] { _ = dropCleanPages(index..<index + 1) } }
     willNeed(pages)
@@ -74,7 +74,7 @@ extension Inode {
     try checkAlignment(buffer, append ? size : offset)
     let (count, end) = try write(&buffer, at: offset, append: append)
     if count == 0 { return (count, end) }
-    let pages = UInt32((end - UInt64(count)) >> 12)..<UInt32((end + 4095) >> 12)
+    let pages = UInt32(clamping: (end - UInt64(count)) >> 12)..<UInt32(clamping: (end + 4095) >> 12)
     try writeBack(pages: pages)
     _ = dropCleanPages(pages)
     return (count, end)

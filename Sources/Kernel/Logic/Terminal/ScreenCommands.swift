@@ -1,3 +1,5 @@
+import Primitives
+
 /// What controls and sequences do to a screen.
 extension Screen {
   mutating func obey(_ action: EscapeParser.Action) {
@@ -24,7 +26,7 @@ extension Screen {
 
   private mutating func control(_ byte: UInt8) {
     // Those that a screen cannot do without stay what they are.
-    if modes.showsControls, 0x0800_F501 as UInt32 >> UInt32(byte) & 1 == 0 { return put(CodePage437.character(byte)) }
+    if modes.showsControls, UInt32(0x0800_F501) >> UInt32(byte) & 1 == 0 { return put(CodePage437.character(byte)) }
     switch byte {
     case 7: ring()
     case 8: moveLeft(1)
