@@ -66,6 +66,10 @@ final class VirtualScreen: LogScreen, TerminalOutput {
     if byte == 10, isShown.load(ordering: .acquiring) { VirtualTerminals.refresh() }
   }
 
+  /// Brings what has changed to the display.
+  func show() { VirtualTerminals.display.value.show(with { ScreenPicture(&$0) }) }
+
+  /// As `show`, whatever it was that happened: where the screen is in use, by who does not go on, it stays as it is.
   override func showNow() {
     var picture: ScreenPicture?
     screen.withLockIfFree { screen in
@@ -114,6 +118,9 @@ final class VirtualTerminal: TerminalDevice {
   override func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? {
     try control(display: command, argument)
   }
+
+  /// Brings its screen to the display, unless a program draws there itself.
+  func show() { if !settings.withLock({ $0.isGraphic }) { screen.show() } }
 
   var lights: UInt8 { settings.withLock { $0.lights } ?? keys.withLock { $0.lights } }
   private let openings = Atomic<Int>(0)

@@ -78,7 +78,7 @@ public enum VirtualTerminals {
           isStale.exchange(false, ordering: .acquiringAndReleasing) ? true : nil
         }
         switchIfWanted()
-        active.screen.showNow()
+        active.show()
         try? Sleep.until(.after(10_000_000), interruptible: false)
       }
     }
