@@ -15,6 +15,7 @@ enum LinuxOracle {
     "c/files/advice": "its disk is memory here, and nothing leaves that; on a disk Linux 6.18 passes",
     "c/files/past_the_cache": "its disk is memory here, which 6.1 does not read past a cache; on a disk Linux 6.18 passes",
     "c/files/growing_together": "its disk is memory here, where files have no places; on a disk Linux 6.18 passes",
+    "c/serial/hardware_flow": "Linux waits for an interrupt that tells of CTS, which QEMU's loop does not give",
     "c/xattr/of_users": noUserAttributes, "c/xattr/of_users_in_memory": noUserAttributes, "c/xattr/room": noUserAttributes,
     "c/xattr/at_once": noUserAttributes, "c/xattr/with_the_host": noUserAttributes,
   ]

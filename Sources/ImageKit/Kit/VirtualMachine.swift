@@ -75,7 +75,8 @@ public struct VirtualMachine: Sendable {
       let path = monitor.path.replacingOccurrences(of: ",", with: ",,")
       result += ["-chardev", "socket,id=control,path=\(path),server=on,wait=off", "-mon", "chardev=control,mode=control"]
     }
-    if let results { result += ["-serial", "file:" + results.path] }
+    // A test has a third port, to which nothing is joined.
+    if let results { result += ["-serial", "file:" + results.path, "-serial", "null"] }
     return result
   }
 

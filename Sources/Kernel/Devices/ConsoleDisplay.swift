@@ -38,6 +38,8 @@ class ConsoleDisplay {
   }
   /// Called by one thread at a time, or by a kernel that panics.
   func show(_ picture: ScreenPicture) {}
+  /// Somebody else has drawn there: nothing is known of what it shows.
+  func forget() {}
 }
 
 /// The PC's text mode. SPEC: IBM VGA: text memory at 0xB8000; CRTC registers 0x0A and 0x0B (cursor lines), 0x0E and 0x0F (its place).
@@ -70,6 +72,12 @@ final class VGAText: ConsoleDisplay {
         }
       }
       showCursor(picture)
+    }
+  }
+
+  override func forget() {
+    shown.withLock { shown in
+      for index in shown.indices { shown[index] = memory.read16(UInt32(index) * 2) }
     }
   }
 

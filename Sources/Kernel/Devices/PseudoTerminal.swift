@@ -1,5 +1,6 @@
 import Machine
 import Processes
+import Signals
 import Sync
 import SystemABI
 import Terminal
@@ -15,8 +16,8 @@ final class PseudoTerminal: TerminalDevice {
     private let bytes = InterruptSpinLock<[UInt8], LeafRank>([])
     let changed = WaitQueue()
 
-    var count: Int { bytes.withLock { $0.count } }
-    var room: Int { Self.capacity - count }
+    var waiting: Int { bytes.withLock { $0.count } }
+    var room: Int { Self.capacity - waiting }
 
     /// Echo for which there is no room is lost; who writes has looked at the room before.
     func write(_ more: borrowing Span<UInt8>) {
@@ -70,7 +71,7 @@ final class PseudoTerminal: TerminalDevice {
   }
 
   override func inputMoved() { inputRoom.wake() }
-  override func flushOutput() { output.flush() }
+  override var hangsUpWithSession: Bool { false }
 
   /// SPEC: ioctl_tty(2), TIOCPKT.
   override func tell(_ change: TerminalChange) {
@@ -99,48 +100,28 @@ final class PseudoTerminal: TerminalDevice {
       return status
     }
   }
-  override var waitingOutput: Int { output.count }
 
-  /// The slave.
-  override func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+  /// The slave is opened.
+  override func opened() throws(Errno) {
     let isOpen = ends.withLock { ends in
       if ends.isLocked { return false }
       ends.slaves += 1
       ends.hadSlave = true
       return true
     }
-    if !isOpen || state.withLock({ $0.isHungUp }) {
-      if isOpen { slaveClosed() }
+    if !isOpen || state.withLock({ $0.isGone }) {
+      if isOpen { closed() }
       throw .ioError
     }
-    adoptIfFree(flags)
-    return Slave(self)
   }
 
-  fileprivate func slaveClosed() {
+  override func closed() {
     ends.withLock { $0.slaves -= 1 }
     output.changed.wake()
   }
 
   /// The last descriptor of every slave is closed: the master reads what is left, and then nothing more.
   fileprivate var isLeft: Bool { ends.withLock { $0.hadSlave && $0.slaves == 0 } }
-
-  /// An open slave: it is counted, and otherwise the terminal.
-  private final class Slave: OpenFile {
-    let terminal: PseudoTerminal
-    init(_ terminal: PseudoTerminal) { self.terminal = terminal }
-    func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-      try terminal.read(&buffer, at: offset, description)
-    }
-    func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
-      try terminal.write(&buffer, at: offset, description)
-    }
-    func poll(_ table: PollTable?) -> PollEvents { terminal.poll(table) }
-    func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
-      try terminal.control(command, argument, description)
-    }
-    func close(_ description: FileDescription) { terminal.slaveClosed() }
-  }
 
   /// The master: an open of /dev/ptmx.
   final class Master: OpenFile {
@@ -153,19 +134,19 @@ final class PseudoTerminal: TerminalDevice {
       let output = terminal.output
       let inPackets = terminal.packets.withLock { $0.isOn }
       let room = inPackets ? wanted - 1 : wanted
-      let bytes: [UInt8] = try output.changed.wait(orFail: description.isNonBlocking, reason: "pty read") {
+      let packet: [UInt8]? = try output.changed.wait(orFail: description.isNonBlocking, reason: "pty read") {
         if inPackets {
           let status = terminal.takeStatus()
-          if status != 0 { return [status] }
+          if status != 0 { return .some([status]) }
         }
         let isLeft = terminal.isLeft  // before the look: what the last slave wrote is seen
+        if output.waiting == 0 { return isLeft ? .some(nil) : .none }
         let bytes = output.take(min(room, 4096))
-        if bytes.isEmpty { return isLeft || room == 0 && output.count > 0 ? bytes : nil }
-        return inPackets ? [0] + bytes : bytes
+        return .some(inPackets ? [0] + bytes : bytes)
       }
-      if bytes.isEmpty { if room == 0 { return try buffer.put([0 as UInt8].span) } else { throw .ioError } }
+      guard let packet else { throw .ioError }
       terminal.outputMoved()
-      return try buffer.put(bytes.span)
+      return try buffer.put(packet.span)
     }
 
     func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> (Int, UInt64) {
@@ -195,7 +176,7 @@ final class PseudoTerminal: TerminalDevice {
       table?.add(terminal.inputRoom)
       var events: PollEvents = []
       if terminal.isLeft { events.formUnion(.hangUp) }
-      if terminal.output.count > 0 { events.formUnion([.readable, .normalRead]) }
+      if terminal.output.waiting > 0 { events.formUnion([.readable, .normalRead]) }
       if terminal.packets.withLock({ $0.status != 0 }) { events.formUnion([.readable, .normalRead, .priority]) }
       if terminal.state.withLock({ $0.line.acceptsInput }) { events.formUnion([.writable, .normalWrite]) }
       return events
@@ -213,13 +194,18 @@ final class PseudoTerminal: TerminalDevice {
         terminal.packets.withLock { if $0.isOn != isOn { $0 = Packets(isOn: isOn) } }
       case 0x8004_5438: try UserMemory.write32(terminal.packets.withLock { $0.isOn ? 1 : 0 }, to: argument)  // TIOCGPKT
       case 0x5441: return try openPeer(flags: argument)  // TIOCGPTPEER
-      case 0x541B: try UserMemory.write32(UInt32(terminal.output.count), to: argument)  // FIONREAD
+      case 0x541B: try UserMemory.write32(UInt32(terminal.output.waiting), to: argument)  // FIONREAD
       case 0x5411: try UserMemory.write32(0, to: argument)  // TIOCOUTQ: input has arrived when write returns
       // Whose the terminal is, the master may ask without belonging to it.
       case 0x540F: try UserMemory.write32(UInt32(bitPattern: terminal.foregroundGroup), to: argument)  // TIOCGPGRP
       case 0x5429: try UserMemory.write32(UInt32(bitPattern: terminal.state.withLock { $0.session }), to: argument)  // TIOCGSID
+      case 0x4004_5436:  // TIOCSIG
+        // SIGINT, SIGQUIT, SIGTSTP: what the terminal itself would send.
+        guard [2, 3, 20].contains(argument) else { throw .invalidArgument }
+        let group = terminal.foregroundGroup
+        if group > 0 { sendToGroup(group, SignalInformation(Signal(UInt8(argument)), code: 128)) }
       case 0x540E, 0x5422: throw .inappropriateIOCTLForDevice  // only the slave is anybody's terminal
-      default: return try terminal.control(command, argument, description)
+      default: return try terminal.control(command, argument)
       }
       return 0
     }
@@ -237,7 +223,7 @@ final class PseudoTerminal: TerminalDevice {
 
     func close(_ description: FileDescription) {
       PseudoTerminals.shared.remove(terminal)
-      terminal.hangUp()
+      terminal.cutOff(forEver: true)
     }
   }
 }

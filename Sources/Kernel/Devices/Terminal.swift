@@ -2,7 +2,6 @@ import Machine
 import Processes
 import Signals
 import Sync
-import Synchronization
 import SystemABI
 import Terminal
 import Threads
@@ -15,36 +14,51 @@ public protocol TerminalOutput: AnyObject {
   func write(_ bytes: borrowing Span<UInt8>)
   /// Bytes that it takes now without loss; who wants to write more waits for `outputMoved`.
   var room: Int { get }
+  /// Bytes that it still has.
+  var waiting: Int { get }
+  /// Forgets them.
+  func flush()
 }
 
+/// A device that takes everything, however long that takes.
 extension TerminalOutput {
-  /// A device that takes everything, however long that takes.
   public var room: Int { .max }
+  public var waiting: Int { 0 }
+  public func flush() {}
 }
 
-/// What else a program on a terminal's other side may want to know. SPEC: ioctl_tty(2), TIOCPKT.
+/// What else a program on a terminal's other side, or a device, may want to know. SPEC: ioctl_tty(2), TIOCPKT.
 enum TerminalChange {
   case inputFlushed, outputFlushed, stopped, started
   case settings(old: Termios, new: Termios)
 }
 
 /// A terminal: a line discipline, a device behind it, a session in front. SPEC: POSIX.1-2024 chapter 11, tty_ioctl(4).
-open class TerminalDevice: ControllingTerminal, Device, OpenFile {
+open class TerminalDevice: ControllingTerminal, TerminalName {
   struct State: ~Copyable {
     var line = LineDiscipline()
     var session: Int32 = 0
     var foreground: Int32 = 0
     var rows: UInt16 = 25
     var columns: UInt16 = 80
-    var outputStopped = false
-    /// The other side is gone for ever: reads end, writes fail.
-    var isHungUp = false
+    /// Width and height in pixels, where somebody has said so.
+    var pixels: UInt32 = 0
+    /// Who opens it now finds it in use (TIOCEXCL).
+    var isExclusive = false
+    /// Settings that cannot be changed have their bits set, characters anything but 0 (TIOCSLCKTRMIOS).
+    var locked: Termios?
+    /// The device was told not to send any more.
+    var isFull = false
+    /// What was opened before the last of them is cut off.
+    var hangUps: UInt32 = 0
+    /// The other side is gone for ever.
+    var isGone = false
   }
   final let state = InterruptSpinLock<State, TerminalRank>(State())
   final let readers = WaitQueue()
   final let writers = WaitQueue()
-  private final let outputs: [any TerminalOutput]
-  private final let number: DeviceNumber
+  final let outputs: [any TerminalOutput]
+  final let number: DeviceNumber
 
   public init(_ number: DeviceNumber, outputs: [any TerminalOutput]) {
     self.number = number
@@ -54,255 +68,144 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
   public override final var deviceNumber: DeviceNumber { number }
   public override final var foregroundGroup: Int32 { state.withLock { $0.foreground } }
 
+  public override final func sessionEnded(_ session: Int32) {
+    let isItsOwn = state.withLock { state in
+      if state.session != session { return false }
+      if hangsUpWithSession { state.hangUps &+= 1 }
+      return true
+    }
+    release(session)
+    guard isItsOwn, hangsUpWithSession else { return }
+    readers.wake()
+    writers.wake()
+  }
+
+  public override final func hangUp() { cutOff(forEver: false) }
+
+  // MARK: What kinds of terminals have of their own
+
+  /// Whether it is cut off when its session's leader ends, so that the next one has it for itself.
+  var hangsUpWithSession: Bool { true }
   /// Something has happened to it. No lock is held.
   func tell(_ change: TerminalChange) {}
-  /// Forgets output that the device still has.
-  func flushOutput() {}
+  /// It is opened once more, and once less.
+  func opened() throws(Errno) {}
+  func closed() {}
+  /// Something has been read: there is room for more input.
+  func inputMoved() {}
+  /// Input is nearly full, or no longer so.
+  func setFull(_ isFull: Bool) {}
+  /// A program has written something. No lock is held.
+  func outputWritten() {}
+  /// What only this kind of terminal is asked; nil for what it does not know.
+  func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? { nil }
+  /// Whether a terminal's size can be this.
+  func accepts(rows: UInt16, columns: UInt16) -> Bool { true }
+  /// Waits until what was written has left.
+  func drain() throws(Errno) {}
+  /// Sends the line's rest state for some tenths of a second.
+  func sendBreak(tenths: UInt32) throws(Errno) {}
 
   // MARK: Input, from a driver
 
   /// Takes a byte that the device received. Interrupt-safe.
-  public final func receive(_ byte: UInt8) {
-    let one: [1 of UInt8] = [byte]
-    _ = receive(one.span, from: 0, waitsForRoom: false)
+  public final func receive(_ byte: UInt8, _ reception: Reception = .good) {
+    if case .good = reception {
+      let one: [1 of UInt8] = [byte]
+      _ = receive(one.span, from: 0, waitsForRoom: false)
+    } else {
+      let event = state.withLock { state in
+        let event = state.line.receive(byte, reception)
+        send(afterEvent: event, &state)
+        return event
+      }
+      act(on: event)
+    }
   }
 
   /// Takes bytes up to one that does more than wait for a reader; answers how many. With `waitsForRoom` what there is no room
   /// for is left to the caller, else it is lost, as on a wire.
   final func receive(_ bytes: borrowing Span<UInt8>, from start: Int, waitsForRoom: Bool) -> Int {
     var event = TerminalEvent.none
-    var group: Int32 = 0
     var position = start
-    var isFlushed = false
     state.withLock { state in
-      var echo: [UInt8] = []
       while position < bytes.count, event == .none {
         if waitsForRoom, !state.line.acceptsInput { break }
-        event = state.line.receive(bytes[position], echo: &echo)
+        event = state.line.receive(bytes[position])
         position += 1
       }
-      switch event {
-      case .none: break
-      case .signal:
-        group = state.foreground
-        isFlushed = !state.line.termios.has(local: Termios.noFlush)
-      case .stopOutput: state.outputStopped = true
-      case .startOutput: state.outputStopped = false
-      }
-      if !echo.isEmpty { send(echo) }
+      send(afterEvent: event, &state)
     }
-    if case .signal(let number) = event, group > 0 { sendToGroup(group, SignalInformation(Signal(number), code: 128)) }
-    if event == .startOutput { writers.wake() }
+    act(on: event)
+    return position - start
+  }
+
+  private final func send(afterEvent event: TerminalEvent, _ state: inout State) {
+    if case .signal = event, !state.line.termios.has(local: Termios.noFlush) { for output in outputs { output.flush() } }
+    let echo = state.line.takeEcho()
+    if !echo.isEmpty { send(echo) }
+  }
+
+  /// Where input begins to be full: there is room for what is on its way.
+  private static var nearlyFull: Int { LineDiscipline.capacity - 512 }
+
+  private final func act(on event: TerminalEvent) {
+    let becameFull = state.withLock { state in
+      if state.isFull || state.line.count < Self.nearlyFull { return false }
+      state.isFull = true
+      return true
+    }
+    if becameFull { setFull(true) }
     readers.wake()
     switch event {
     case .none: break
-    case .signal:
+    case .signal(let number):
+      let (group, isFlushed) = state.withLock { ($0.foreground, !$0.line.termios.has(local: Termios.noFlush)) }
+      if group > 0 { sendToGroup(group, SignalInformation(Signal(number), code: 128)) }
       if isFlushed {
         tell(.inputFlushed)
         tell(.outputFlushed)
       }
+      // It may have been stopped, and goes on.
+      writers.wake()
     case .stopOutput: tell(.stopped)
-    case .startOutput: tell(.started)
-    }
-    return position - start
-  }
-
-  // MARK: Sessions
-
-  public override final func sessionEnded(_ session: Int32) {
-    let group: Int32 = state.withLock { state in
-      guard state.session == session else { return 0 }
-      let group = state.foreground
-      state.session = 0
-      state.foreground = 0
-      return group
-    }
-    for process in ProcessTable.shared.all() where ProcessTable.shared.withTree({ process.tree.session == session }) {
-      process.terminal.withLock { if $0 === self { $0 = nil } }
-    }
-    if group > 0 {
-      sendToGroup(group, SignalInformation(.hangUp, code: 128))
-      sendToGroup(group, SignalInformation(.resume, code: 128))
+    case .startOutput:
+      tell(.started)
+      writers.wake()
     }
   }
 
-  /// Makes this the controlling terminal of the caller's session if it may be. SPEC: POSIX.1-2024 §11.1.3.
-  final func adopt(steal: Bool) throws(Errno) {
-    let process = Task.currentTask.process
-    let (isLeader, session, group) = ProcessTable.shared.withTree {
-      (process.tree.session == process.id, process.tree.session, process.tree.group)
+  /// Some input has left.
+  final func inputTaken() {
+    let isFullNoMore = state.withLock { state in
+      if !state.isFull || state.line.count >= Self.nearlyFull / 2 { return false }
+      state.isFull = false
+      return true
     }
-    guard isLeader else { throw .notPermitted }
-    if process.terminal.withLock({ $0 != nil && $0 !== self }) { throw .notPermitted }
-    try state.withLock { state throws(Errno) in
-      if state.session != 0, state.session != session, !steal { throw .notPermitted }
-      state.session = session
-      if state.foreground == 0 || state.session != session { state.foreground = group }
-    }
-    process.terminal.withLock { $0 = self }
-  }
-
-  open func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
-    adoptIfFree(flags)
-    return self
-  }
-
-  open func close(_ description: FileDescription) {}
-
-  /// An open by a session's leader that has no terminal makes this one its own, but for O_NOCTTY.
-  final func adoptIfFree(_ flags: UInt32) {
-    if flags & OpenFlags.noControllingTerminal == 0 {
-      let taken = state.withLock { $0.session != 0 }
-      if !taken, Task.currentTask.process.terminal.withLock({ $0 == nil }) { try? adopt(steal: false) }
-    }
-  }
-
-  /// The other side is gone: who reads finds the end, and the session loses its terminal.
-  final func hangUp() {
-    let session = state.withLock { state in
-      state.isHungUp = true
-      return state.session
-    }
-    readers.wake()
-    writers.wake()
-    guard session > 0 else { return }
-    sessionEnded(session)
-    if let leader = ProcessTable.shared.find(session) {
-      leader.send(SignalInformation(.hangUp, code: 128))
-      leader.send(SignalInformation(.resume, code: 128))
-    }
-  }
-
-  /// Stops a background process that touches its terminal. SPEC: POSIX.1-2024 §11.1.4.
-  final func checkForeground(_ signal: Signal) throws(Errno) {
-    let task = Task.currentTask
-    let process = task.process
-    let foreground = state.withLock { $0.foreground }
-    guard foreground != 0, process.terminal.withLock({ $0 === self }) else { return }
-    let group = ProcessTable.shared.withTree { process.tree.group }
-    if group == foreground { return }
-    let ignored = process.signals.withLock {
-      $0.actions[Int(signal.number)].handler == SignalAction.ignore || task.blocked.contains(signal)
-    }
-    if ignored {
-      if signal == .terminalOutput { return }
-      throw .ioError
-    }
-    if process.inOrphanedGroup { throw .ioError }
-    sendToGroup(group, SignalInformation(signal, code: 128))
-    throw .restart
-  }
-
-  // MARK: Reading and writing
-
-  public final func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
-    if buffer.count == 0 || state.withLock({ $0.isHungUp }) { return 0 }
-    try checkForeground(.terminalInput)
-    let termios = state.withLock { $0.line.termios }
-    let canonical = termios.has(local: Termios.canonical)
-    let minimum = Int(termios.characters[Termios.minimum])
-    let tenths = UInt64(termios.characters[Termios.time])
-    let wanted = buffer.count
-    var deadline: Deadline?
-    if !canonical, minimum == 0 { deadline = .after(tenths * 100_000_000) }
-    if description.isNonBlocking {
-      if !state.withLock({ $0.line.isReadable || !canonical && $0.line.readableCount > 0 }) {
-        if !canonical, minimum == 0 { return 0 }
-        throw .wouldBlock
-      }
-    } else {
-      do throws(Errno) {
-        let _: Bool = try readers.wait(deadline: deadline, reason: "tty read") {
-          state.withLock { state in
-            if state.isHungUp { return true }
-            if canonical { return state.line.isReadable }
-            return state.line.readableCount >= max(1, min(minimum, wanted))
-          } ? true : nil
-        }
-        // Who was waiting is told; who comes later finds the end.
-        if state.withLock({ $0.isHungUp }) { throw .ioError }
-        if !canonical, minimum > 0, tenths > 0 { try waitBetweenBytes(minimum, tenths) }
-      } catch {
-        if error == .timedOut { return try take(&buffer) }
-        throw error == .interrupted ? .restart : error
-      }
-    }
-    return try take(&buffer)
-  }
-
-  /// VTIME with VMIN: gives up when no byte comes for that long after the first.
-  private final func waitBetweenBytes(_ minimum: Int, _ tenths: UInt64) throws(Errno) {
-    var have = state.withLock { $0.line.readableCount }
-    while have < minimum {
-      do throws(Errno) {
-        let before = have
-        let _: Bool = try readers.wait(deadline: .after(tenths * 100_000_000), reason: "tty read") {
-          state.withLock { $0.line.readableCount } > before ? true : nil
-        }
-      } catch {
-        if error == .timedOut { return }
-        throw error
-      }
-      have = state.withLock { $0.line.readableCount }
-    }
-  }
-
-  private final func take(_ buffer: inout IOBuffer) throws(Errno) -> Int {
-    let count = buffer.count
-    let bytes = state.withLock { $0.line.read(count) }
+    if isFullNoMore { setFull(false) }
     inputMoved()
-    return try buffer.put(bytes.span)
   }
 
-  /// Something has been read: there is room for more input.
-  open func inputMoved() {}
+  // MARK: Output
+
+  final func send(_ bytes: [UInt8]) {
+    for output in outputs { output.write(bytes.span) }
+  }
+
   /// There is room for more output.
   final func outputMoved() { writers.wake() }
-  /// A program has written something. No lock is held.
-  open func outputWritten() {}
-  /// What only this kind of terminal is asked; nil for what it does not know.
-  open func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? { nil }
-  /// Bytes written that the device still has.
-  open var waitingOutput: Int { 0 }
 
-  public final func write(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno)
-    -> (Int, UInt64)
-  {
-    if state.withLock({ $0.line.termios.has(local: Termios.toStop) }) { try checkForeground(.terminalOutput) }
-    var total = 0
-    while buffer.count > 0 {
-      do throws(Errno) {
-        let bytes = try buffer.takeBytes(limit: 256)
-        try write(bytes, nonBlocking: description.isNonBlocking)
-        total += bytes.count
-      } catch {
-        if total > 0 { break }
-        throw error
-      }
+  /// Lets `change` stop output or let it go on: it answers whether that was new.
+  final func changeFlow(_ change: (inout LineDiscipline) -> Bool) {
+    let (isNew, isStopped) = state.withLock { state in
+      let isNew = change(&state.line)
+      let echo = state.line.takeEcho()
+      if !echo.isEmpty { send(echo) }
+      return (isNew, state.line.isStopped)
     }
-    return (total, 0)
-  }
-
-  private final func write(_ bytes: [UInt8], nonBlocking: Bool) throws(Errno) {
-    // A tab may become eight blanks.
-    let most = bytes.count * 8
-    let isOpen: Bool = try writers.wait(orFail: nonBlocking, reason: "tty write") {
-      state.withLock { state in
-        if state.isHungUp { return false }
-        guard !state.outputStopped, outputs.allSatisfy({ $0.room >= most }) else { return nil }
-        var out: [UInt8] = []
-        out.reserveCapacity(bytes.count + 16)
-        state.line.process(bytes, into: &out)
-        send(out)
-        return true
-      }
-    }
-    if !isOpen { throw .ioError }
-    outputWritten()
-  }
-
-  private final func send(_ bytes: [UInt8]) {
-    for output in outputs { output.write(bytes.span) }
+    guard isNew else { return }
+    tell(isStopped ? .stopped : .started)
+    if !isStopped { writers.wake() }
   }
 
   /// Kernel text on the terminal: a panic's cousin for init's absence.
@@ -313,15 +216,18 @@ open class TerminalDevice: ControllingTerminal, Device, OpenFile {
     send(out)
   }
 
-  public final func poll(_ table: PollTable?) -> PollEvents {
-    table?.add(readers)
-    table?.add(writers)
-    return state.withLock { state in
-      if state.isHungUp { return [.readable, .normalRead, .writable, .normalWrite, .hangUp, .error] }
-      var events: PollEvents = state.outputStopped || outputs.contains { $0.room < 2048 } ? [] : [.writable, .normalWrite]
-      if state.line.isReadable { events.formUnion([.readable, .normalRead]) }
-      return events
-    }
+  // MARK: Opening
+
+  final var terminal: TerminalDevice { self }
+
+  public func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { try open(flags: flags) }
+
+  /// Opens it; as the console, it is never hung up.
+  final func open(flags: UInt32, isConsole: Bool = false) throws(Errno) -> OpenTerminal {
+    if state.withLock({ $0.isExclusive }), !Task.currentTask.process.who.has(.administrate) { throw .resourceBusy }
+    try opened()
+    adoptIfFree(flags)
+    return OpenTerminal(self, hangUps: isConsole ? nil : state.withLock { $0.hangUps })
   }
 }
 

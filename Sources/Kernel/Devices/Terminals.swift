@@ -26,15 +26,16 @@ public enum Terminals {
     }
     PseudoTerminals.start()
     guard let console else { return }
-    DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, console)
+    DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, Console(console))
   }
 
-  private static func serialTerminals() -> [(name: String, device: any Device)] {
-    var result: [(name: String, device: any Device)] = []
+  private static func serialTerminals() -> [(name: String, device: any TerminalName)] {
+    var result: [(name: String, device: any TerminalName)] = []
     for (index, base) in [UInt16(0x3F8), 0x2F8, 0x3E8, 0x2E8].enumerated() {
       guard let port = SerialPort(base: base) else { continue }
-      let terminal = TerminalDevice(DeviceNumber(major: 4, minor: UInt32(64 + index)), outputs: [port])
-      port.attach(terminal, line: index & 1 == 0 ? 4 : 3)
+      let line: UInt8 = index & 1 == 0 ? 4 : 3
+      let terminal = SerialTerminal(index: index, base: base, line: line, port: port)
+      port.attach(terminal, line: line)
       DeviceRegistry.register("ttyS\(index)", major: 4, minor: UInt32(64 + index), mode: 0o620, terminal)
       result.append(("ttyS\(index)", terminal))
     }
@@ -42,4 +43,18 @@ public enum Terminals {
   }
 
   private static let keyboard = BootCell<Keyboard>()
+}
+
+/// A name for a terminal, which may be another one at another time.
+protocol TerminalName: Device {
+  var terminal: TerminalDevice { get }
+}
+
+/// /dev/console, which stays open whatever happens to its terminal.
+private final class Console: Device {
+  private let name: any TerminalName
+  init(_ name: any TerminalName) { self.name = name }
+  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+    try name.terminal.open(flags: flags, isConsole: true)
+  }
 }

@@ -12,7 +12,7 @@ struct ScreenRank: LockRank { static let level: UInt8 = 94 }
 
 /// The screen of a virtual terminal, shown or not. It exists from its first use on.
 final class VirtualScreen: LogScreen, TerminalOutput {
-  private let size: (rows: Int, columns: Int)
+  let size: (rows: Int, columns: Int)
   private let screen = InterruptSpinLock<Screen?, ScreenRank>(nil)
   private let isShown = Atomic<Bool>(false)
   private static var history: Int { 200 }
@@ -107,13 +107,15 @@ final class VirtualTerminal: TerminalDevice {
     for byte in replies { receive(byte) }
   }
 
-  override func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+  override func opened() {
     openings.wrappingAdd(1, ordering: .acquiringAndReleasing)
     screen.prepare()
-    return try super.open(inode, flags: flags)
   }
 
-  override func close(_ description: FileDescription) { openings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
+  override func closed() { openings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
+
+  /// A screen is as large as its display.
+  override func accepts(rows: UInt16, columns: UInt16) -> Bool { screen.size == (Int(rows), Int(columns)) }
 
   override func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? {
     try control(display: command, argument)
@@ -128,8 +130,7 @@ final class VirtualTerminal: TerminalDevice {
 
   /// Output waits, or goes on: scroll lock.
   func setStopped(_ value: Bool) {
-    state.withLock { $0.outputStopped = value }
-    outputMoved()
+    changeFlow { value ? $0.stop() : $0.start() }
   }
 
   /// Whether a byte from the keyboard goes to the program as it is, or to nobody.

@@ -29,7 +29,12 @@ extension VirtualTerminal {
     case 0x4B3A:  // KDSETMODE
       try requireOwn()
       guard argument <= 3 else { throw .invalidArgument }
-      settings.withLock { $0.isGraphic = argument == 1 }
+      let wasGraphic = settings.withLock { settings in
+        let was = settings.isGraphic
+        settings.isGraphic = argument == 1
+        return was
+      }
+      if wasGraphic, argument != 1 { VirtualTerminals.display.value.forget() }
       screen.with { $0.touchAll() }
       VirtualTerminals.refresh()
     case 0x4B44: try UserMemory.write32(settings.withLock { $0.keyboard.rawValue }, to: argument)  // KDGKBMODE

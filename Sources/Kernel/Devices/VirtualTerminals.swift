@@ -93,6 +93,7 @@ private final class ActiveScreen: LogScreen {
 }
 
 /// /dev/tty0: the terminal that is seen when it is opened.
-final class ActiveTerminal: Device {
-  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { try VirtualTerminals.active.open(inode, flags: flags) }
+final class ActiveTerminal: TerminalName {
+  var terminal: TerminalDevice { VirtualTerminals.active }
+  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile { try terminal.open(inode, flags: flags) }
 }

@@ -34,6 +34,8 @@ open class ControllingTerminal {
   public init() {}
   /// The session died or gave the terminal up.
   open func sessionEnded(_ session: Int32) {}
+  /// Cuts off whatever has it open. SPEC: vhangup(2).
+  open func hangUp() {}
   /// Device number for /proc/pid/stat.
   open var deviceNumber: DeviceNumber { DeviceNumber(rawValue: 0) }
   open var foregroundGroup: Int32 { 0 }

@@ -44,6 +44,12 @@ extension Call {
     return 0
   }
 
+  func hangUp() throws(Errno) -> UInt32 {
+    guard process.who.has(.terminals) else { throw .notPermitted }
+    process.terminal.withLock { $0 }?.hangUp()
+    return 0
+  }
+
   /// There is one personality, PER_LINUX; all ones asks which.
   func personality() throws(Errno) -> UInt32 {
     // Linux keeps what it does not know; of the flags only ADDR_NO_RANDOMIZE has an effect here.

@@ -389,6 +389,7 @@ public enum SyscallDispatcher {
     case .listxattr: try call.extendedAttributeNames(of: call.resolve(at: Call.cwd, call.a).inode())
     case .llistxattr: try call.extendedAttributeNames(of: call.resolve(at: Call.cwd, call.a, follow: false).inode())
     case .flistxattr: try call.extendedAttributeNames(of: call.attributesInode(call.a).inode)
+    case .vhangup: try call.hangUp()
     // Obsolete, left out.
     case .break, .oldstat, .oldfstat, .stty, .gtty, .ftime, .prof, .lock, .mpx, .ulimit, .oldolduname, .ustat,
       .sgetmask, .ssetmask, .oldlstat, .uselib, .readdir, .profil, .olduname, .idle, .vm86old, .modifyLdt,
@@ -396,7 +397,7 @@ public enum SyscallDispatcher {
       .getpmsg, .putpmsg, .vserver:
       throw .noFunction
     // Waiting for their subsystem.
-    case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .vhangup, .swapoff,
+    case .restartSyscall, .acct, .swapon, .ioperm, .iopl, .swapoff,
       .initModule, .deleteModule, .quotactl,
       .lookupDcookie, .mbind, .getMempolicy, .setMempolicy, .kexecLoad, .addKey, .requestKey, .keyctl,
       .migratePages, .unshare,

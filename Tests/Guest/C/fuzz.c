@@ -28,7 +28,7 @@ static int excluded(int n) {
   switch (n) {
   case 1: case 252:                                  // exit, exit_group
   case 88:                                           // reboot
-  case 37: case 238: case 270: case 178: case 335:   // kill and its relatives
+  case 37: case 238: case 270: case 178: case 335: case 111: // kill and its relatives, vhangup
   case 2: case 120: case 190: case 435:              // fork: bounded below
   case 26: case 348: case 119: case 173:             // ptrace, process_vm_writev, sigreturn
   case 162: case 267: case 407: case 29: case 72:    // sleeps that may have no end

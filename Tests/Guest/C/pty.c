@@ -1,35 +1,7 @@
 // Pseudoterminals: a program at the other side of a terminal.
-#include "test.h"
+#include "terminal.h"
 #include <poll.h>
 #include <pthread.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-
-static int open_master(char *name) {
-  int master = OK(posix_openpt(O_RDWR | O_NOCTTY));
-  OK(grantpt(master));
-  OK(unlockpt(master));
-  CHECK(ptsname_r(master, name, 64) == 0);
-  return master;
-}
-
-static void make_raw(int terminal) {
-  struct termios settings;
-  OK(tcgetattr(terminal, &settings));
-  cfmakeraw(&settings);
-  OK(tcsetattr(terminal, TCSANOW, &settings));
-}
-
-static void expect(int file, const char *wanted) {
-  char got[256] = "";
-  int have = 0, length = strlen(wanted);
-  while (have < length) {
-    int count = OK(read(file, got + have, length - have));
-    CHECK(count > 0);
-    have += count;
-  }
-  if (strcmp(got, wanted)) FAIL("\"%s\" instead of \"%s\"", got, wanted);
-}
 
 CASE(two_sides) {
   char name[64], here[64];
@@ -311,6 +283,10 @@ CASE(packets) {
   EQUAL(write(slave, "z", 1), 1);
   EQUAL(read(master, got, sizeof got), 1);
   EQUAL(got[0], 'z');
+  // Where nobody is left to write, that is seen however little is asked for.
+  on = 1;
+  OK(ioctl(master, TIOCPKT, &on));
   OK(close(slave));
+  FAILS(read(master, got, 1), EIO);
   OK(close(master));
 }

@@ -24,6 +24,13 @@ public enum CharacterWidth {
     for index in wide.indices where character >= wide[index].0 && character <= wide[index].1 { return 2 }
     return character >= 0x20000 && character < 0x40000 ? 2 : 1
   }
+
+  /// Of a character in UTF-8; what is none takes one column.
+  static func of(_ bytes: [UInt8]) -> Int {
+    if bytes.count < 2 || bytes.count > 4 { return 1 }
+    let character = bytes.dropFirst().reduce(UInt32(bytes[0]) & (0x7F >> UInt32(bytes.count))) { $0 << 6 | UInt32($1 & 0x3F) }
+    return of(character)
+  }
 }
 
 /// The sets of characters that programs choose from. SPEC: VT100 manual, "Special graphics"; console_codes(4), "Character sets".

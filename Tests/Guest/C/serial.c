@@ -1,0 +1,115 @@
+// A serial line that hears itself: the chip's loop joins what it sends to what it receives, and the modem's lines.
+#include "terminal.h"
+#include <poll.h>
+
+static int port;
+static struct termios settings;
+static void open_loop(void) {
+  port = OK(open("/dev/ttyS2", O_RDWR | O_NOCTTY));
+  OK(tcgetattr(port, &settings));
+  CHECK(settings.c_cflag & CLOCAL);
+  cfmakeraw(&settings);
+  settings.c_cflag &= ~CRTSCTS;
+  settings.c_iflag &= ~IXOFF;
+  OK(cfsetspeed(&settings, B115200));
+  OK(tcsetattr(port, TCSANOW, &settings));
+  int lines = TIOCM_DTR | TIOCM_RTS | 0x4000 | 0x8000 /* TIOCM_OUT2, TIOCM_LOOP */;
+  OK(ioctl(port, TIOCMSET, &lines));
+  OK(tcflush(port, TCIOFLUSH));
+}
+
+static int queued(int which) {
+  int count = -1;
+  OK(ioctl(port, which, &count));
+  return count;
+}
+
+CASE(everything_arrives) {
+  open_loop();
+  static char sent[3000], got[3000];
+  for (int i = 0; i < sizeof sent; i++) sent[i] = i * 7 >> 2;
+  EQUAL(write(port, sent, sizeof sent), sizeof sent);
+  OK(tcdrain(port));
+  EQUAL(queued(TIOCOUTQ), 0);
+  for (int have = 0; have < sizeof got;) have += OK(read(port, got + have, sizeof got - have));
+  CHECK(!memcmp(sent, got, sizeof sent));
+  struct { int modem[4], received, sent, rest[14]; } counts;
+  OK(ioctl(port, TIOCGICOUNT, &counts));
+  CHECK(counts.received >= 3000 && counts.sent >= 3000);
+}
+
+CASE(lines) {
+  open_loop();
+  int lines = 0;
+  OK(ioctl(port, TIOCMGET, &lines));
+  CHECK((lines & (TIOCM_RTS | TIOCM_CTS)) == (TIOCM_RTS | TIOCM_CTS));
+  CHECK((lines & (TIOCM_DTR | TIOCM_DSR)) == (TIOCM_DTR | TIOCM_DSR));
+  int rts = TIOCM_RTS;
+  OK(ioctl(port, TIOCMBIC, &rts));
+  OK(ioctl(port, TIOCMGET, &lines));
+  CHECK(!(lines & (TIOCM_RTS | TIOCM_CTS)) && (lines & TIOCM_DSR));
+  OK(ioctl(port, TIOCMBIS, &rts));
+  OK(ioctl(port, TIOCMGET, &lines));
+  CHECK(lines & TIOCM_CTS);
+  // Speed 0 hangs up.
+  OK(cfsetspeed(&settings, B0));
+  OK(tcsetattr(port, TCSANOW, &settings));
+  OK(ioctl(port, TIOCMGET, &lines));
+  CHECK(!(lines & TIOCM_DTR));
+}
+
+// Nothing is sent while the other side is not ready for it.
+CASE(hardware_flow) {
+  open_loop();
+  settings.c_cflag |= CRTSCTS;
+  OK(tcsetattr(port, TCSANOW, &settings));
+  int rts = TIOCM_RTS;
+  OK(ioctl(port, TIOCMBIC, &rts));
+  EQUAL(write(port, "waits", 5), 5);
+  struct pollfd one = {.fd = port, .events = POLLIN};
+  EQUAL(poll(&one, 1, 100), 0);
+  EQUAL(queued(TIOCOUTQ), 5);
+  OK(ioctl(port, TIOCMBIS, &rts));
+  expect(port, "waits");
+  // Output that is not wanted any more.
+  OK(ioctl(port, TIOCMBIC, &rts));
+  EQUAL(write(port, "never", 5), 5);
+  OK(tcflush(port, TCOFLUSH));
+  EQUAL(queued(TIOCOUTQ), 0);
+  OK(ioctl(port, TIOCMBIS, &rts));
+  EQUAL(poll(&one, 1, 100), 0);
+}
+
+// A reader that is slow says so.
+CASE(software_flow) {
+  open_loop();
+  settings.c_iflag |= IXOFF;
+  OK(tcsetattr(port, TCSANOW, &settings));
+  static char text[256], got[8192];
+  memset(text, 'x', sizeof text);
+  int sent = 0;
+  for (; sent < 4000; sent += 250) {
+    EQUAL(write(port, text, 250), 250);
+    while (queued(FIONREAD) < sent + 250) usleep(1000);
+  }
+  int have = 0;
+  while (queued(FIONREAD) > 0) have += OK(read(port, got + have, 64));
+  CHECK(memchr(got, 19, have));
+  // And that it is not any more.
+  struct pollfd one = {.fd = port, .events = POLLIN};
+  while (poll(&one, 1, 100) == 1) have += OK(read(port, got + have, 64));
+  CHECK(memchr(got, 17, have));
+}
+
+CASE(breaks) {
+  open_loop();
+  OK(ioctl(port, TIOCSBRK));
+  OK(ioctl(port, TIOCCBRK));
+  OK(tcsendbreak(port, 0));
+  int idle = 0;
+  OK(ioctl(port, 0x5459, &idle)); // TIOCSERGETLSR
+  EQUAL(idle, 1);
+  struct { int type, line, port, irq, rest[11]; } about;
+  OK(ioctl(port, TIOCGSERIAL, &about));
+  CHECK(about.type == 4 && about.line == 2 && about.port == 0x3e8 && about.irq == 4);
+}
