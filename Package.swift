@@ -96,7 +96,7 @@ let bareKernel: [Target] = [
     "EventFiles", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("ProcFS", ["SystemABI", "Memory", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes", "EventFiles"]),
   kernel("Inspection", ["CMachine", "SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"], settings: trusted),
-  kernel("Drivers", ["SystemABI", "Primitives", "Partitions", "Sync", "Machine", "Threads", "VFS"]),
+  kernel("Drivers", ["SystemABI", "Primitives", "Partitions", "Sync", "Machine", "Threads", "VFS", "Devices"]),
   .executableTarget(
     name: "KernelMain",
     dependencies: [

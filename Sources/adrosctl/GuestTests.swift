@@ -106,7 +106,7 @@ private struct Boot {
     machine.disks = [disk, .init(file: volumes.file.path, interface: kind.interface, snapshot: false)]
     machine.interactive = false
     machine.results = output
-    machine.commandLine = ["quiet", "root=/dev/" + (kind.interface == "ide" ? "hda" : "vda"), "rootfstype=" + rootType]
+    machine.commandLine = ["quiet", "video=800x600", "root=/dev/" + (kind.interface == "ide" ? "hda" : "vda"), "rootfstype=" + rootType]
     // QEMU 7.2 with an APIC that `noapic` leaves alone does not always tell a processor that loops in one jump of the 8259's
     // interrupts (the request is set, but the loop is not left): what is tested is the machine that never had one.
     if kind.interface == "ide" { machine.settings.cpu = "max,-apic" }

@@ -46,7 +46,8 @@ enum LinuxOracle {
     machine.settings.processors = 2
     machine.interactive = false
     machine.results = output
-    machine.commandLine = ["console=ttyS0", "quiet", "panic=-1", "lsm=capability"]
+    // The VESA mode of 800 by 600 points of 32 bits.
+    machine.commandLine = ["console=ttyS0", "quiet", "panic=-1", "lsm=capability", "vga=0x343"]
     let console = try Paths.scratch("linux.console")
     let arguments = machine.arguments
     _ = try await Progress.step("Linux: \(cases.count) cases") { try await Shell.run(arguments, log: console, timeout: timeout) }

@@ -8,6 +8,8 @@ struct DisplayRank: LockRank { static let level: UInt8 = 95 }
 /// What is seen of a screen at one moment: the rows that have changed, and what belongs to all of it.
 struct ScreenPicture {
   var rows: [(row: Int, cells: [ScreenCell])] = []
+  /// The screen's size.
+  let size: (rows: Int, columns: Int)
   var cursor = (row: 0, column: 0)
   /// 0 for none; else as Linux numbers its shapes: 2 a line, 6 a block.
   var cursorShape: UInt8 = 0
@@ -17,6 +19,7 @@ struct ScreenPicture {
   /// Takes what has changed since the last picture.
   init(_ screen: inout Screen) {
     let columns = screen.columns
+    size = (screen.rows, columns)
     var changed: [Int] = []
     screen.takeDirtyRows { changed.append($0) }
     for row in changed { rows.append((row, (0..<columns).map { screen.cell(row, $0) })) }
@@ -30,14 +33,19 @@ struct ScreenPicture {
 
 /// A device that shows one screen.
 class ConsoleDisplay {
-  let rows: Int
-  let columns: Int
+  /// Its size in characters, which only another font changes.
+  final var rows: Int
+  final var columns: Int
   init(rows: Int, columns: Int) {
     self.rows = rows
     self.columns = columns
   }
   /// Called by one thread at a time, or by a kernel that panics.
   func show(_ picture: ScreenPicture) {}
+  /// What characters look like, where that can be changed.
+  var font: Font? { nil }
+  /// Draws with another font from now on; false where that cannot be.
+  func set(_ font: Font) -> Bool { false }
   /// Somebody else has drawn there: nothing is known of what it shows.
   func forget() {}
 }

@@ -229,6 +229,11 @@ extension TerminalDevice {
     let rows = UInt16(truncatingIfNeeded: packed)
     let columns = UInt16(truncatingIfNeeded: packed >> 16)
     if !accepts(rows: rows, columns: columns) { throw .invalidArgument }
+    resize(rows: rows, columns: columns, pixels: pixels)
+  }
+
+  /// Notes the size, and tells the foreground of another one.
+  func resize(rows: UInt16, columns: UInt16, pixels: UInt32) {
     let group: Int32 = state.withLock { state in
       if state.rows == rows, state.columns == columns, state.pixels == pixels { return 0 }
       state.rows = rows

@@ -7,11 +7,11 @@ import VFS
 public enum Terminals {
   /// `console=` may be given several times: the kernel's log goes to all of them, /dev/console is the last. With `logging` the
   /// kernel's log goes to the screen, if that is one.
-  @export(interface) public static func start(consoles: [[UInt8]], logging: Bool) throws(Errno) {
+  @export(interface) public static func start(consoles: [[UInt8]], logging: Bool, framebuffer: Framebuffer?) throws(Errno) {
     SimpleDevice.registerAll()
     DeviceRegistry.register("tty", major: 5, minor: 0, mode: 0o666, CurrentTerminal())
     var terminals = serialTerminals()
-    if let display = VGAText() {
+    if let display = display(framebuffer) {
       VirtualTerminals.start(display)
       terminals.append(("tty0", ActiveTerminal()))
       for terminal in VirtualTerminals.all.value { terminals.append(("tty\(terminal.index + 1)", terminal)) }
@@ -27,6 +27,12 @@ public enum Terminals {
     PseudoTerminals.start()
     guard let console else { return }
     DeviceRegistry.register("console", major: 5, minor: 1, mode: 0o600, Console(console))
+  }
+
+  private static func display(_ framebuffer: Framebuffer?) -> ConsoleDisplay? {
+    guard let framebuffer else { return VGAText() }
+    DeviceRegistry.register("fb0", major: 29, minor: 0, mode: 0o600, FramebufferDevice(framebuffer))
+    return FramebufferDisplay(framebuffer)
   }
 
   private static func serialTerminals() -> [(name: String, device: any TerminalName)] {

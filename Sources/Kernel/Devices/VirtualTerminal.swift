@@ -12,7 +12,7 @@ struct ScreenRank: LockRank { static let level: UInt8 = 94 }
 
 /// The screen of a virtual terminal, shown or not. It exists from its first use on.
 final class VirtualScreen: LogScreen, TerminalOutput {
-  let size: (rows: Int, columns: Int)
+  private(set) var size: (rows: Int, columns: Int)
   private let screen = InterruptSpinLock<Screen?, ScreenRank>(nil)
   private let isShown = Atomic<Bool>(false)
   private static var history: Int { 200 }
@@ -29,6 +29,12 @@ final class VirtualScreen: LogScreen, TerminalOutput {
     if screen.withLock({ $0 != nil }) { return }
     let new = make()
     screen.withLock { if $0 == nil { $0 = new } }
+  }
+
+  /// Gives it the size that its display has now.
+  func resize(rows: Int, columns: Int) {
+    size = (rows, columns)
+    screen.withLock { $0?.resize(rows: rows, columns: columns) }
   }
 
   private func make() -> Screen { Screen(rows: size.rows, columns: size.columns, history: Self.history) }

@@ -14,7 +14,7 @@ enum KeyboardMode: UInt32 {
 /// What `ioctl` asks of a virtual terminal. SPEC: ioctl_console(2); uapi/linux/kd.h, vt.h.
 extension VirtualTerminal {
   /// Throws `notPermitted` for who may not change terminals: another's, without the capability for it.
-  private func requireOwn() throws(Errno) {
+  func requireOwn() throws(Errno) {
     let process = Task.currentTask.process
     if process.terminal.withLock({ $0 === self }) || process.who.has(.terminals) { return }
     throw .notPermitted
@@ -60,6 +60,9 @@ extension VirtualTerminal {
         $0.hasCapsLock = argument & 4 != 0
       }
     case 0x4B46, 0x4B47: try controlKeyMap(argument, isSet: command == 0x4B47)  // KDGKBENT, KDSKBENT
+    case 0x4B72: try controlFont(argument)  // KDFONTOP
+    case 0x4B66: try putFontMap(argument)  // GIO_UNIMAP
+    case 0x4B67, 0x4B68: try setFontMap(command == 0x4B67 ? argument : nil)  // PIO_UNIMAP, PIO_UNIMAPCLR
     default: return try control(switching: command, argument)
     }
     return 0

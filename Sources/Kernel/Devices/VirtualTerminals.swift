@@ -61,6 +61,18 @@ public enum VirtualTerminals {
     switched.value.wake()
   }
 
+  /// Draws with another font; the terminals get the size that it leaves them. False where that cannot be.
+  static func set(_ font: Font) -> Bool {
+    let display = display.value
+    guard display.set(font) else { return false }
+    for terminal in all.value {
+      terminal.screen.resize(rows: display.rows, columns: display.columns)
+      terminal.resize(rows: UInt16(display.rows), columns: UInt16(display.columns), pixels: 0)
+    }
+    refresh()
+    return true
+  }
+
   // MARK: The way to the display
 
   /// The terminal that is seen has changed. Interrupt-safe.

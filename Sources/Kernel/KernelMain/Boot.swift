@@ -53,6 +53,17 @@ enum Boot {
     MessageQueues.start()
   }
 
+  /// The frame buffer that the loader has set up, or, where `video=` asks for one, the display's.
+  private static func framebuffer(_ line: CommandLine) -> Framebuffer? {
+    if let loaders = Machine.boot.framebuffer {
+      return Framebuffer(
+        physical: loaders.address, bytes: loaders.pitch &* loaders.height, width: loaders.width, height: loaders.height,
+        pitch: loaders.pitch)
+    }
+    guard let (width, height) = line.video else { return nil }
+    return BochsDisplay.start(width: width, height: height)
+  }
+
   /// The boot thread.
   static func run() {
     do throws(Errno) {
@@ -62,8 +73,9 @@ enum Boot {
       let rootPath = Path(mount: mount, dentry: mount.root)
       SharedMemoryStore.cell.set(SharedMemoryStore(StorageFileSystems.sharedMemory(device: 2)))
       try VDSO.start()
-      try Terminals.start(consoles: context.value.line.consoles, logging: !context.value.line.quiet)
       PCI.enumerate()
+      try Terminals.start(
+        consoles: context.value.line.consoles, logging: !context.value.line.quiet, framebuffer: framebuffer(context.value.line))
       Disks.start()
       LoopDevices.start()
       RAMDisk.start(kilobytes: context.value.line.ramDiskKilobytes)

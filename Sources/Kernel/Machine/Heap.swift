@@ -25,6 +25,7 @@ public enum Heap {
       result.frames += 1
       result.bytes += Int(entry.inUse) << (4 + Int(entry.order))
     }
+    result.blockFrames += ScatteredBlocks.frames
     return result
   }
 

@@ -28,6 +28,7 @@ public enum Machine {
     guard let faultStack = KernelSpace.allocateStack() else { Panic.stop("no memory for a stack") }
     Descriptors.load(cpu: 0, apicID: 0, doubleFaultStack: faultStack)
     enableFastSystemCalls()
+    MemoryTypes.start()
   }
 
   /// The frame table lies behind the image and the modules; what firmware calls usable and nobody uses is free.

@@ -98,10 +98,21 @@ import Sync
     unsafe table[slot] = bits
     if old & 1 != 0 {
       flush(va, pages: 1)
-      Frames.release(Self.frame(old))
+      if old & PageBits.device == 0 { Frames.release(Self.frame(old)) }
     } else {
       residentPages += 1
     }
+  }
+
+  /// Maps a page of a device's memory, whose writes may be collected, where nothing is mapped.
+  public func mapDevice(_ va: UInt32, _ frame: Frame, writable: Bool) throws(Errno) {
+    let table = unsafe try makeLeaf(va)
+    let slot = Int(va >> 12 & 511)
+    precondition(unsafe table[slot] & 1 == 0)
+    unsafe table[slot] =
+      frame.address | PageBits.present | PageBits.user | PageBits.accessed | PageBits.device | MemoryTypes.combiningBits
+      | (writable ? PageBits.writable | PageBits.dirty : 0) | PageBits.noExecute
+    residentPages += 1
   }
 
   /// Removes pages and releases their frames. `flushing` is false when no CPU uses the table any more.
@@ -126,7 +137,7 @@ import Sync
           unsafe table[slot] = 0
           residentPages -= 1
           if held == 0 { first = va }
-          batch[held] = Self.frame(entry).number
+          batch[held] = entry & PageBits.device != 0 ? .max : Self.frame(entry).number
           held += 1
           if held == 32 {
             release(batch, held, first, va, flushing)
@@ -141,14 +152,14 @@ import Sync
 
   private func release(_ batch: borrowing InlineArray<32, UInt32>, _ held: Int, _ first: UInt32, _ last: UInt32, _ flushing: Bool) {
     if flushing { flush(first, pages: Int((last - first) >> 12) + 1) }
-    for index in 0..<held { Frames.release(Frame(batch[index])) }
+    for index in 0..<held where batch[index] != .max { Frames.release(Frame(batch[index])) }
   }
 
   /// Sets the rights of present pages. Copy-on-write pages stay read-only in the table.
   public func protect(_ range: Range<UInt32>, writable: Bool, executable: Bool) {
     forEach(range) { va, entry in
       var bits = unsafe entry & ~(PageBits.writable | PageBits.noExecute)
-      if executable { Frames.markCode(Self.frame(of: entry)) } else { unsafe bits |= PageBits.noExecute }
+      if executable, entry & PageBits.device == 0 { Frames.markCode(Self.frame(of: entry)) } else { unsafe bits |= PageBits.noExecute }
       // Writability comes back through a fault, which knows who shares the page.
       if writable, entry & PageBits.writable != 0 { bits |= PageBits.writable }
       return bits
@@ -201,7 +212,7 @@ import Sync
             entry = entry & ~PageBits.writable | PageBits.copyOnWrite
             unsafe table[slot] = entry
           }
-          Frames.retain(Self.frame(entry))
+          if entry & PageBits.device == 0 { Frames.retain(Self.frame(entry)) }
           unsafe target![slot] = shared && !writable ? entry & ~PageBits.writable : entry
           child.residentPages += 1
         }

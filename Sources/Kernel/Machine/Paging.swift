@@ -10,7 +10,8 @@ public enum PageBits {
   public static let present: UInt64 = 1
   public static let writable: UInt64 = 2
   public static let user: UInt64 = 4
-  static let writeThrough: UInt64 = 8
+  /// With the page attribute table as `MemoryTypes` sets it: writes are collected; write-through without that table.
+  static let writeCombining: UInt64 = 8
   static let cacheDisable: UInt64 = 16
   public static let accessed: UInt64 = 0x20
   public static let dirty: UInt64 = 0x40
@@ -18,6 +19,8 @@ public enum PageBits {
   static let global: UInt64 = 0x100
   /// Ours: a writable private page that is shared until somebody writes.
   public static let copyOnWrite: UInt64 = 0x200
+  /// Ours: no frame of the kernel's, but memory of a device.
+  public static let device: UInt64 = 0x400
   static let addressMask: UInt64 = 0x000F_FFFF_FFFF_F000
   /// No-execute; zero on processors without it.
   nonisolated(unsafe) public internal(set) static var noExecute: UInt64 = 0
@@ -122,8 +125,8 @@ public enum KernelSpace {
     entryAddress(va)
   }
 
-  /// Maps device registers, uncached, and returns their address.
-  public static func mapDevice(physical: UInt64, size: UInt32) -> UInt32 {
+  /// Maps device registers, uncached, or device memory whose writes may be collected, and returns their address.
+  public static func mapDevice(physical: UInt64, size: UInt32, combinesWrites: Bool = false) -> UInt32 {
     // SAFETY: a fresh range of the device window; the lock orders writers of the shared directory.
     let flags = unsafe interrupts_save()
     lock.acquire()
@@ -135,7 +138,7 @@ public enum KernelSpace {
     for page in 0..<pages {
       let bits =
         (physical & ~0xFFF) + UInt64(page) << 12 | PageBits.present | PageBits.writable
-        | PageBits.cacheDisable | PageBits.global
+        | (combinesWrites ? MemoryTypes.combiningBits : PageBits.cacheDisable) | PageBits.global
       unsafe pte_write(entryAddress(start + page << 12), bits | PageBits.noExecute)
     }
     lock.release()

@@ -91,6 +91,7 @@ public func apMain() {
     cpu: index, apicID: block.pointee.apic_id, doubleFaultStack: block.pointee.double_fault_tss.esp)
   unsafe cr3_write(KernelSpace.pdpt)
   Machine.enableFastSystemCalls()
+  MemoryTypes.start()
   Interrupts.startLocal()
   unsafe block.pointee.online = 1
   Processors.apReady.store(1, ordering: .releasing)

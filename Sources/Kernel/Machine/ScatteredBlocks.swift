@@ -71,6 +71,11 @@ enum ScatteredBlocks {
     }
   }
 
+  /// Frames of all blocks.
+  static var frames: Int {
+    locked { (0..<pageCount).count { unsafe tables[0] != 0 && pte_read(entry($0)) & PageBits.present != 0 } }
+  }
+
   static func free(_ address: UInt32) {
     var page = Int((address - base) >> 12)
     while !giveBack(page) { page += 1 }

@@ -55,5 +55,50 @@ public struct RegisterWindow {
   public func write32(_ offset: UInt32, _ value: UInt32) { unsafe mmio_write32(address(offset, 4), value) }
 }
 
+/// A frame buffer: pixels of four bytes, whose writes the processor may collect.
+public struct PixelWindow: Sendable {
+  let base: UInt32
+  /// In pixels.
+  public let count: UInt32
+  public init(physical: UInt64, bytes: UInt32) {
+    base = KernelSpace.mapDevice(physical: physical, size: bytes, combinesWrites: true)
+    count = bytes / 4
+  }
+
+  // SAFETY: both stay inside the window mapped by init, which is memory without side effects.
+  private func pointer(_ offset: UInt32, _ pixels: UInt32) -> UnsafeMutablePointer<UInt32> {
+    precondition(offset <= count && pixels <= count - offset)
+    return unsafe UnsafeMutablePointer(bitPattern: UInt(base + offset * 4))!
+  }
+
+  /// Draws a row of up to 32 points, from the highest of `bits`: those that are set in one colour, the others in another.
+  public func draw(_ bits: UInt32, _ width: Int, at offset: UInt32, _ front: UInt32, _ back: UInt32) {
+    let pixel = unsafe pointer(offset, UInt32(width))
+    var left = bits
+    for index in 0..<width {
+      unsafe pixel[index] = Int32(bitPattern: left) < 0 ? front : back
+      left <<= 1
+    }
+  }
+
+  public func fill(_ offset: UInt32, _ pixels: UInt32, _ colour: UInt32) {
+    let pixel = unsafe pointer(offset, pixels)
+    for index in 0..<Int(pixels) { unsafe pixel[index] = colour }
+  }
+
+  /// Bytes of it, for programs that read and write the device as a file.
+  public func bytes(_ range: Range<UInt32>) -> [UInt8] {
+    precondition(range.upperBound <= count * 4)
+    let start = unsafe UnsafePointer<UInt8>(bitPattern: UInt(base + range.lowerBound))!
+    return unsafe [UInt8](UnsafeBufferPointer(start: start, count: Int(range.upperBound - range.lowerBound)))
+  }
+
+  public func write(_ bytes: borrowing Span<UInt8>, at offset: UInt32) {
+    precondition(offset <= count * 4 && UInt32(bytes.count) <= count * 4 - offset)
+    let start = unsafe UnsafeMutablePointer<UInt8>(bitPattern: UInt(base + offset))!
+    for index in 0..<bytes.count { unsafe start[index] = bytes[index] }
+  }
+}
+
 /// Orders memory writes before what follows: rings shared with a device.
 public func memoryBarrier() { unsafe memory_barrier() }

@@ -33,7 +33,7 @@ enum ProcessMaps {
     var sum = Residency()
     for page in stride(from: area.start, to: area.end, by: pageSize) {
       let entry = table.entry(page)
-      if entry & PageBits.present == 0 { continue }
+      if entry & PageBits.present == 0 || entry & PageBits.device != 0 { continue }
       let frame = PageTable.frame(of: entry)
       let isCached = area.backing != nil && (area.shared || !area.hasBeenWritable || entry & PageBits.writable == 0)
       // The page cache has a reference, too.

@@ -16,10 +16,13 @@ public final class MappedFile {
   public let path: Path?
   /// Shared, and of a file that was opened for writing: mprotect may make it writable.
   public let reachesFile: Bool
-  public init(_ inode: Inode, path: Path?, reachesFile: Bool = false) {
+  /// What is mapped is not the file's content.
+  public let device: DeviceMemory?
+  public init(_ inode: Inode, path: Path?, reachesFile: Bool = false, device: DeviceMemory? = nil) {
     self.inode = inode
     self.path = path
     self.reachesFile = reachesFile
+    self.device = device
     path?.pin()
     inode.addUser()
     inode.mappings.wrappingAdd(1, ordering: .acquiringAndReleasing)
@@ -144,6 +147,10 @@ public final class AddressSpace {
       return
     }
     let index = area.page(of: page)
+    if let device = area.backing?.device {
+      guard index < device.pages else { throw .ioError }
+      return try table.mapDevice(page, Frame(device.firstFrame + index), writable: area.writable)
+    }
     if UInt64(index) << 12 >= inode.size { throw .ioError }
     let frame = try inode.page(index)
     if area.shared {
@@ -209,7 +216,8 @@ public final class AddressSpace {
   /// A write to a present read-only page of a writable area.
   private func makeWritable(_ area: Area<MappedFile>, _ page: UInt32, _ entry: UInt64) throws(Errno) {
     if area.shared {
-      if let inode = area.backing?.inode {
+      if let file = area.backing, file.device == nil {
+        let inode = file.inode
         try reserve(inode, area.page(of: page))
         inode.markDirty(area.page(of: page))
         inode.touch(modification: true)
@@ -323,7 +331,8 @@ public final class AddressSpace {
       var offset: UInt32 = 0
       while offset < UInt32(range.count) {
         let entry = table.entry(range.lowerBound + offset)
-        if entry & PageBits.present != 0 {
+        // A device's come back when they are used.
+        if entry & PageBits.present != 0, entry & PageBits.device == 0 {
           let frame = PageTable.frame(of: entry)
           Frames.retain(frame)
           do throws(Errno) {
@@ -358,7 +367,7 @@ public final class AddressSpace {
       while at < end {
         let entry = table.entry(at.pageDown)
         let stop = min(end, at.pageDown &+ 4096)
-        if entry & PageBits.present != 0 {
+        if entry & PageBits.present != 0, entry & PageBits.device == 0 {
           PageTable.frame(of: entry).append(Int(at & 0xFFF)..<(Int(at & 0xFFF) + Int(stop - at)), to: &result)
         }
         at = stop
@@ -370,7 +379,10 @@ public final class AddressSpace {
   /// Stores a word in this space from outside it: a forked child's thread id.
   public func store32(_ value: UInt32, at address: UInt32) {
     do throws(FaultFailure) { try resolveFault(address, write: true, execute: false) } catch { return }
-    if address & 0xFFF <= 0xFFC { PageTable.frame(of: table.entry(address.pageDown)).store32(Int(address & 0xFFF), value) }
+    let entry = table.entry(address.pageDown)
+    if address & 0xFFF <= 0xFFC, entry & PageBits.device == 0 {
+      PageTable.frame(of: entry).store32(Int(address & 0xFFF), value)
+    }
   }
 
   /// Moves the heap's end; answers where it is now. SPEC: brk(2).

@@ -46,6 +46,8 @@ extension AddressSpace {
   }
 
   private func presentFrame(_ area: Area<MappedFile>, _ page: UInt32, write: Bool) throws(Errno) -> Frame {
+    // A device's memory is only for who has mapped it.
+    if area.backing?.device != nil { throw .badAddress }
     do throws(Errno) { try populate(area, page, write: write) } catch {
       throw error == .noMemory ? error : .badAddress
     }

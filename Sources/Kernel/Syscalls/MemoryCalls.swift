@@ -36,6 +36,7 @@ extension Call {
     if flags & 0x20 == 0 {
       backing = try mappable(file, shared: shared, protection)
       guard UInt64(page) + UInt64(size >> 12) <= 1 << 32 else { throw .overflow }
+      if let device = backing?.device, UInt64(page) + UInt64(size >> 12) > UInt64(device.pages) { throw .invalidArgument }
     } else if shared {
       backing = try SharedMemory.make(size: UInt64(size))
     }
@@ -69,6 +70,11 @@ extension Call {
   private func mappable(_ number: UInt32, shared: Bool, _ protection: UInt32) throws(Errno) -> MappedFile {
     let description = try description(number)
     guard let inode = description.inode else { throw .operationNotSupportedByDevice }
+    if let device = description.file.memory {
+      guard shared, description.isReadable else { throw shared ? .permissionDenied : .invalidArgument }
+      if protection & 2 != 0, !description.isWritable { throw .permissionDenied }
+      return MappedFile(inode, path: description.path, reachesFile: description.isWritable, device: device)
+    }
     guard inode.isRegular, !(inode.payload is FileNode) else {
       throw .operationNotSupportedByDevice
     }

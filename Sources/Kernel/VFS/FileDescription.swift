@@ -4,6 +4,13 @@ import Synchronization
 import SystemABI
 import Threads
 
+/// Memory of a device that programs may map: physical pages.
+public struct DeviceMemory: Sendable {
+  public let firstFrame: UInt32
+  public let pages: UInt32
+  public init(firstFrame: UInt32, pages: UInt32) { (self.firstFrame, self.pages) = (firstFrame, pages) }
+}
+
 /// What an open file does. Reads and writes may sleep and copy to or from user memory.
 public protocol OpenFile: AnyObject {
   /// Reads at `offset` (streams ignore it); 0 at the end.
@@ -18,6 +25,8 @@ public protocol OpenFile: AnyObject {
   var ignoresPosition: Bool { get }
   /// What it is for who finds no name for it.
   var identity: FileIdentity { get }
+  /// What a mapping of it shows, where that is not the file's pages.
+  var memory: DeviceMemory? { get }
   /// The last descriptor is gone.
   func close(_ description: FileDescription)
 }
@@ -36,6 +45,7 @@ extension OpenFile {
   public var isSeekable: Bool { false }
   public var ignoresPosition: Bool { false }
   public var identity: FileIdentity { .descriptor("[file]") }
+  public var memory: DeviceMemory? { nil }
   public func close(_ description: FileDescription) {}
 }
 

@@ -49,7 +49,9 @@ CASE(a_screen_answers) {
   answers(fd, "\033c\t\033[6n", "\033[1;9R");
   // UTF-8 is one column a character, two for some; half of one is none.
   answers(fd, "\r\303\251\342\202\254\033[6n", "\033[1;3R");
-  answers(fd, "\033[999;999H\033[3D\033[6n", size.ws_row == 25 && size.ws_col == 80 ? "\033[25;77R" : "\033[30;77R");
+  char corner[32];
+  sprintf(corner, "\033[%d;%dR", size.ws_row, size.ws_col - 3);
+  answers(fd, "\033[999;999H\033[3D\033[6n", corner);
   OK(tcsetattr(fd, TCSANOW, &old));
   OK(close(fd));
   forget(5);

@@ -98,10 +98,10 @@ CASE(locked_settings) {
   OK(tcsetattr(slave, TCSANOW, &settings));
   OK(tcgetattr(slave, &is));
   CHECK((is.c_lflag & ECHO) && !(is.c_lflag & ICANON) && is.c_cc[VINTR] == 3 && is.c_cc[VQUIT] == 8);
-  CHILD({
+  EQUAL(reap(CHILD({
     OK(setuid(1000));
     FAILS(ioctl(slave, TIOCSLCKTRMIOS, &lock), EPERM);
-  });
+  })), 0);
   lock.c_lflag = 0;
   lock.c_cc[VINTR] = 0;
   OK(ioctl(slave, TIOCSLCKTRMIOS, &lock));
@@ -117,15 +117,15 @@ CASE(exclusive) {
   OK(ioctl(slave, TIOCGEXCL, &is));
   EQUAL(is, 1);
   OK(close(OK(open(name, O_RDWR | O_NOCTTY))));
-  CHILD({
+  EQUAL(reap(CHILD({
     OK(setuid(1000));
     FAILS(open(name, O_RDWR | O_NOCTTY), EBUSY);
-  });
+  })), 0);
   OK(ioctl(slave, TIOCNXCL));
-  CHILD({
+  EQUAL(reap(CHILD({
     OK(setuid(1000));
     OK(open(name, O_RDWR | O_NOCTTY));
-  });
+  })), 0);
 }
 
 // Output that is held: echo waits with it, and no character lets it go.
@@ -298,21 +298,21 @@ CASE(hung_up) {
   int again = OK(open(name, O_RDWR | O_NOCTTY));
   EQUAL(write(again, "new", 3), 3);
   expect(master, "new");
-  CHILD({
+  EQUAL(reap(CHILD({
     OK(setuid(1000));
     FAILS(ioctl(again, TIOCVHANGUP), EPERM);
-  });
+  })), 0);
 }
 
 // Typing for others is for administrators.
 CASE(simulated_input) {
   open_both();
   set_flags(0, 0, 0, ICANON | ECHO);
-  CHILD({
+  EQUAL(reap(CHILD({
     OK(setuid(1000));
     int result = ioctl(slave, TIOCSTI, "x");
     CHECK(result < 0 && (errno == EIO || errno == EPERM));
-  });
+  })), 0);
   CHECK(is_quiet(slave));
   OK(ioctl(slave, TIOCSTI, "x"));
   char got[4];

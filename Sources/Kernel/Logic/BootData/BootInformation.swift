@@ -22,6 +22,15 @@ public struct BootInformation: Sendable {
   public var modules: [BootModule] = []
   public var commandLine: [UInt8] = []
   public var loader: [UInt8] = []
+  /// A frame buffer that the loader has set up: pixels of 32 bits, in place of the text mode.
+  public struct Framebuffer: Equatable, Sendable {
+    public var address: UInt64
+    /// Bytes from one line to the next.
+    public var pitch: UInt32
+    public var width: UInt32
+    public var height: UInt32
+  }
+  public var framebuffer: Framebuffer?
   /// Physical address of a copy of the ACPI RSDP, where the loader gives one.
   public var rsdp: UInt32?
 
@@ -84,6 +93,10 @@ public struct BootInformation: Sendable {
           addUsable(start: memory.u64(at), length: memory.u64(at &+ 8), kind: memory.u32(at &+ 16))
           entry += step
         }
+      // Direct colour, red, green and blue from the highest of three bytes down.
+      case 8 where size >= 38 && memory.u8(tag &+ 29) == 1 && memory.u8(tag &+ 28) == 32 && memory.u8(tag &+ 32) == 16:
+        framebuffer = Framebuffer(
+          address: memory.u64(tag &+ 8), pitch: memory.u32(tag &+ 16), width: memory.u32(tag &+ 20), height: memory.u32(tag &+ 24))
       case 14, 15: rsdp = tag &+ 8
       default: break
       }

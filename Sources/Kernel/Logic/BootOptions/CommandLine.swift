@@ -22,6 +22,8 @@ public struct CommandLine: Sendable {
   /// Consoles by name, in order; the last is /dev/console.
   public var consoles: [[UInt8]] = []
   public var kernelConsole = false
+  /// `video=1024x768`: the size of the frame buffer in which the console is drawn, in pixels.
+  public var video: (width: UInt32, height: UInt32)?
 
   /// Parses a line as the boot loader passes it. `hasProgramName` drops Multiboot's first word.
   public init(_ line: [UInt8], hasProgramName: Bool) {
@@ -66,6 +68,15 @@ public struct CommandLine: Sendable {
     return words
   }
 
+  /// `1024x768`, and what may come behind as in Linux: `-32`, `@60`.
+  private static func size(_ text: [UInt8]) -> (width: UInt32, height: UInt32)? {
+    let numbers = text.prefix { $0 >= 48 && $0 <= 57 || $0 == 120 }.split(separator: 120)
+    guard numbers.count == 2, let width = number(Array(numbers[0])), let height = number(Array(numbers[1])), width <= 8192,
+      height <= 8192
+    else { return nil }
+    return (UInt32(width), UInt32(height))
+  }
+
   private mutating func take(_ word: [UInt8]) {
     let equals = word.firstIndex(of: 61)
     let key = Array(word[..<(equals ?? word.count)])
@@ -82,6 +93,8 @@ public struct CommandLine: Sendable {
         ramdiskInit = value
       } else if matches("console") {
         consoles.append(Array(value.prefix { $0 != 44 }))
+      } else if matches("video") {
+        video = Self.size(value)
       } else if matches("maxcpus") {
         maximumProcessors = Self.number(value) ?? maximumProcessors
       } else if matches("ramdisk_size") {

@@ -4,8 +4,8 @@
 ///
 /// SPEC: ECMA-48 §8.3; DEC VT100 and VT220 manuals; console_codes(4); xterm's ctlseqs.
 public struct Screen: Sendable {
-  public let rows: Int
-  public let columns: Int
+  public private(set) var rows: Int
+  public private(set) var columns: Int
   var lines: LineBuffer
   /// The main screen's lines while the alternate screen is shown, and the other way round.
   var otherLines: LineBuffer?
@@ -78,6 +78,30 @@ public struct Screen: Sendable {
     region = 0..<rows
     tabs = Self.standardTabs(columns)
     dirtyRows = Array(repeating: true, count: rows)
+  }
+
+  /// Makes the screen larger or smaller. What is at its left end stays, and the line that is written stays visible.
+  public mutating func resize(rows newRows: Int, columns newColumns: Int) {
+    precondition(newRows > 0 && newColumns > 0)
+    let shift = max(0, position.row - newRows + 1)
+    lines = lines.resized(rows: newRows, columns: newColumns, shift: shift)
+    otherLines = otherLines?.resized(rows: newRows, columns: newColumns, shift: 0)
+    (rows, columns) = (newRows, newColumns)
+    position.row -= shift
+    clamp(&position)
+    clamp(&saved)
+    clamp(&otherSaved)
+    region = 0..<rows
+    tabs = Self.standardTabs(columns)
+    offset = 0
+    dirtyRows = Array(repeating: true, count: rows)
+    isDirty = true
+  }
+
+  private func clamp(_ position: inout Position) {
+    position.row = min(position.row, rows - 1)
+    position.column = min(position.column, columns - 1)
+    position.isPastEnd = false
   }
 
   static func standardTabs(_ columns: Int) -> [Bool] { (0..<columns).map { $0 > 0 && $0 % 8 == 0 } }

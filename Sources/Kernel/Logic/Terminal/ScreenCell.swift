@@ -100,5 +100,15 @@ struct LineBuffer: Sendable {
     for column in 0..<columns { cells[target + column] = cells[source + column] }
   }
 
+  /// The same lines with another size, without the first `shift` ones, which have left at the top.
+  func resized(rows newRows: Int, columns newColumns: Int, shift: Int) -> LineBuffer {
+    var new = LineBuffer(rows: newRows, columns: newColumns, history: lineCount - rows)
+    new.history = min(history + shift, lineCount - rows)
+    for row in -new.history..<min(newRows, rows - shift) {
+      for column in 0..<min(columns, newColumns) { new[row, column] = self[row + shift, column] }
+    }
+    return new
+  }
+
   mutating func forgetHistory() { history = 0 }
 }
