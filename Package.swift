@@ -150,7 +150,8 @@ let hostTargets: [Target] = [
     name: "ImageKit", dependencies: ["CExt2FS", "DiskFS", .product(name: "Subprocess", package: "swift-subprocess")],
     path: "Sources/ImageKit/Kit", swiftSettings: host),
   .executableTarget(
-    name: "adrosctl", dependencies: ["ImageKit", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+    name: "adrosctl",
+    dependencies: ["ImageKit", "Primitives", "Terminal", .product(name: "ArgumentParser", package: "swift-argument-parser")],
     path: "Sources/adrosctl", swiftSettings: host),
 ]
 

@@ -65,12 +65,15 @@ final class Monitor {
   /// The screen as a PNG.
   func screenshot(to path: URL) throws { try execute("screendump", ["filename": path.path, "format": "png"]) }
 
-  /// The cells of the PC's text screen: 25 rows of 80.
+  /// What is to be read on the screen, in text mode or drawn with the kernel's own font.
   func textScreen() throws -> TextScreen {
     let path = try Paths.scratch("text-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: path) }
-    try execute("pmemsave", ["val": 0xB8000, "size": TextScreen.size, "filename": path.path])
-    return TextScreen(try Data(contentsOf: path))
+    try execute("screendump", ["filename": path.path, "format": "ppm"])
+    let picture = try Picture(Data(contentsOf: path))
+    if !picture.isTextMode { return TextScreen(picture) }
+    try execute("pmemsave", ["val": 0xB8000, "size": TextScreen.memorySize, "filename": path.path])
+    return TextScreen(memory: try Data(contentsOf: path))
   }
 
   /// Presses keys together, by QEMU's names, and lets them go.
@@ -92,32 +95,6 @@ final class Monitor {
   }
 
   func quit() { _ = try? execute("quit") }
-}
-
-/// What the PC's text memory shows.
-struct TextScreen: Equatable, CustomStringConvertible {
-  static let rows = 25
-  static let columns = 80
-  static let size = rows * columns * 2
-  /// Code page 437 in the low, colours in the high byte.
-  let cells: [UInt16]
-
-  init(_ data: Data) {
-    cells = stride(from: 0, to: data.count - 1, by: 2).map { UInt16(data[$0]) | UInt16(data[$0 + 1]) << 8 }
-  }
-
-  /// A row's characters, those behind ASCII as dots, without blanks at its end.
-  func text(_ row: Int) -> String {
-    var text = String(
-      decoding: cells[(row * Self.columns)..<((row + 1) * Self.columns)].map { cell -> UInt8 in
-        let byte = UInt8(cell & 0xFF)
-        return byte == 0 ? 32 : byte < 32 || byte > 126 ? 46 : byte
-      }, as: UTF8.self)
-    while text.last == " " { text.removeLast() }
-    return text
-  }
-
-  var description: String { (0..<Self.rows).map { text($0) }.joined(separator: "\n") }
 }
 
 /// Keys by name. SPEC: QEMU's QKeyCode.

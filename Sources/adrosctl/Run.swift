@@ -105,6 +105,7 @@ struct Run: AsyncParsableCommand {
       value.commandLine.append("root=/dev/\(device)\((partition?.offset ?? 0) > 0 ? "1" : "")")
       if partition?.kind == .diskfs { value.commandLine.append("rootfstype=diskfs") }
     }
+    if let video = settings.video { value.commandLine.append("video=" + video) }
     // A window without a command is where somebody wants to type.
     if settings.display != "none", command.isEmpty { value.commandLine += ["console=ttyS0", "console=tty0"] }
     return initramfs
@@ -144,6 +145,7 @@ struct MachineOptions: ParsableArguments {
   @Flag(help: "Attach an e1000 network card with user networking.") var net = false
   @Option(help: "Interface of the root disk: virtio or ide.") var rootInterface: String?
   @Option(help: "none, gtk or vnc.") var display: String?
+  @Option(help: "The console: text, or a frame buffer like 1024x768.") var video: String?
   @Option(help: "More words for the kernel command line.") var append: [String] = []
   @Option(help: "End after so long (60s, 5m), with status 4.") var timeout: String?
 
@@ -152,7 +154,8 @@ struct MachineOptions: ParsableArguments {
       config, folder: Paths.configurations, environment: ProcessInfo.processInfo.environment)
     let flags: [(MachineSettings.Key, String, String?)] = [
       (.processors, "--smp", smp), (.memory, "--memory", memory), (.cpu, "--cpu", cpu), (.network, "--net", net ? "yes" : nil),
-      (.rootInterface, "--root-interface", rootInterface), (.display, "--display", display), (.timeout, "--timeout", timeout),
+      (.rootInterface, "--root-interface", rootInterface), (.display, "--display", display),
+      (.video, "--video", video), (.timeout, "--timeout", timeout),
     ]
     for (key, flag, value) in flags {
       guard let value else { continue }

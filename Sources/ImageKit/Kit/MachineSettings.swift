@@ -5,7 +5,7 @@ import Foundation
 /// Later sources win: `default.conf`, the named file, `configs/local.conf`, `ADROS_KEY` in the environment, flags.
 public struct MachineSettings: Sendable, Equatable {
   public enum Key: String, CaseIterable, Sendable {
-    case processors, memory, cpu, display, network
+    case processors, memory, cpu, display, video, network
     case rootInterface = "root-interface"
     case commandLine = "command-line"
     case timeout
@@ -19,6 +19,8 @@ public struct MachineSettings: Sendable, Equatable {
   public var memory = 256
   public var cpu = "max"
   public var display = "none"
+  /// The console's frame buffer as WIDTHxHEIGHT, or nil for text mode.
+  public var video: String?
   public var network = false
   public var rootInterface = "virtio"
   /// Words for the kernel.
@@ -47,6 +49,13 @@ public struct MachineSettings: Sendable, Equatable {
     case .display:
       guard ["none", "gtk", "vnc"].contains(value) else { throw SettingError("is none, gtk or vnc, not \(value)") }
       display = value
+    case .video:
+      let sizes = value.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+      let isSize = sizes.count == 2 && sizes.allSatisfy { (200...4096).contains($0 ?? 0) } && (sizes[0] ?? 0) % 8 == 0
+      guard value == "text" || isSize else {
+        throw SettingError("is text or a size like 1024x768, whose width is a multiple of 8, not \(value)")
+      }
+      video = value == "text" ? nil : value
     case .network:
       guard ["yes", "no"].contains(value) else { throw SettingError("is yes or no, not \(value)") }
       network = value == "yes"
@@ -118,7 +127,8 @@ public struct MachineSettings: Sendable, Equatable {
   /// The settings as a file would say them.
   public var text: String {
     [
-      "processors = \(processors)", "memory = \(memory)M", "cpu = \(cpu)", "display = \(display)", "network = \(network ? "yes" : "no")",
+      "processors = \(processors)", "memory = \(memory)M", "cpu = \(cpu)", "display = \(display)", "video = \(video ?? "text")",
+      "network = \(network ? "yes" : "no")",
       "root-interface = \(rootInterface)", "command-line = \(commandLine.joined(separator: " "))",
     ].joined(separator: "\n") + (timeout.map { "\ntimeout = \(Int($0))s" } ?? "")
   }

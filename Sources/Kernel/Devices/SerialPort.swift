@@ -158,14 +158,33 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     !state.isStopped && (!state.obeysCTS || ports.read8(Register.modemStatus) & 0x10 != 0)
   }
 
+  /// Sends what the FIFO takes without being waited for; answers how much that is.
+  private func sendAtOnce(_ bytes: borrowing Span<UInt8>, _ state: inout State) -> Int {
+    var index = 0
+    guard maySend(state) else { return 0 }
+    while index < bytes.count, ports.read8(Register.lineStatus) & LineStatus.roomToSend != 0 {
+      let end = min(bytes.count, index + Self.fifoSize)
+      while index < end {
+        ports.write8(Register.data, bytes[index])
+        index += 1
+      }
+      if state.modemControl & 0x10 != 0 { break }
+    }
+    state.counts.sent &+= UInt32(index)
+    return index
+  }
+
   /// What there is no room for is lost; who writes has looked at the room before.
   func write(_ bytes: borrowing Span<UInt8>) {
     state.withLock { state in
+      var index = 0
+      if state.waiting == 0, !state.sendsByInterrupt { index = sendAtOnce(bytes, &state) }
+      if index == bytes.count { return }
       if state.start > 0, state.bytes.count + bytes.count > Self.capacity {
         state.bytes.removeFirst(state.start)
         state.start = 0
       }
-      for index in 0..<min(bytes.count, Self.capacity - state.waiting) { state.bytes.append(bytes[index]) }
+      for index in index..<min(bytes.count, index + Self.capacity - state.waiting) { state.bytes.append(bytes[index]) }
       if !state.sendsByInterrupt { pump(&state) }
     }
   }

@@ -323,7 +323,7 @@ public struct LineDiscipline: Sendable {
 
   /// Turns what a program writes into what the device gets.
   public mutating func process(_ bytes: [UInt8], into out: inout [UInt8]) {
-    for byte in bytes { output.process(byte, termios, into: &out) }
+    output.process(bytes, termios, into: &out)
   }
 
   /// Suspends output; answers whether that is new.

@@ -11,6 +11,27 @@ struct OutputColumn: Sendable {
 
   mutating func moveBack(_ count: Int) { column = max(0, column - count) }
 
+  /// Appends to `out` what the device gets for some bytes.
+  mutating func process(_ bytes: [UInt8], _ termios: Termios, into out: inout [UInt8]) {
+    guard termios.has(output: Termios.postProcess) else { return out += bytes }
+    let isPlain = !termios.has(output: Termios.toUpperCase)
+    var index = 0
+    while index < bytes.count {
+      // Most of it is text that stays as it is.
+      var end = index
+      while isPlain, end < bytes.count, bytes[end] &- 0x20 < 0x5F { end += 1 }
+      if end > index {
+        out += bytes[index..<end]
+        column += end - index
+        missing = 0
+        index = end
+      } else {
+        process(bytes[index], termios, into: &out)
+        index += 1
+      }
+    }
+  }
+
   /// Appends to `out` what the device gets for a byte.
   mutating func process(_ byte: UInt8, _ termios: Termios, into out: inout [UInt8]) {
     guard termios.has(output: Termios.postProcess) else { return out.append(byte) }
