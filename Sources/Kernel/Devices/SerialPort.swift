@@ -26,17 +26,25 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     var modem: (UInt32, UInt32, UInt32, UInt32) = (0, 0, 0, 0)
   }
 
+  struct Settings: Equatable {
+    /// Bits a second, 50 to 115200; 0 is a hang-up.
+    var rate: UInt32 = SerialPort.baseRate
+    /// The line control register: length, stop bits, parity.
+    var lineControl: UInt8 = 3
+    /// CTS must be on for anything to be sent.
+    var obeysCTS = false
+    var isStopped = false
+  }
+
   private struct State: ~Copyable {
+    var settings = Settings()
     /// To be sent, from `start` on.
     var bytes: [UInt8] = []
     var start = 0
     /// A character of flow control, which goes before everything else.
     var urgent: UInt8?
-    var isStopped = false
-    /// CTS must be on for anything to be sent.
-    var obeysCTS = false
     var sendsByInterrupt = false
-    var lineControl: UInt8 = 3
+    var sendsBreak = false
     var modemControl: UInt8 = 0x0B
     var counts = Counts()
     var waiting: Int { bytes.count - start }
@@ -57,7 +65,7 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     guard ports.read8(Register.scratch) == 0x5A else { return nil }
     ports.write8(Register.interruptEnable, 0)
     ports.write8(Register.fifoControl, 0xC7)  // on, emptied, an interrupt at 14 bytes
-    setLine(rate: Self.baseRate, control: 3)
+    setRate(Self.baseRate, lineControl: 3)
     ports.write8(Register.modemControl, 0x0B)  // DTR, RTS, and OUT2, which lets interrupts through
   }
 
@@ -155,20 +163,19 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   }
 
   private func maySend(_ state: borrowing State) -> Bool {
-    !state.isStopped && (!state.obeysCTS || ports.read8(Register.modemStatus) & 0x10 != 0)
+    !state.settings.isStopped && (!state.settings.obeysCTS || ports.read8(Register.modemStatus) & 0x10 != 0)
   }
 
   /// Sends what the FIFO takes without being waited for; answers how much that is.
   private func sendAtOnce(_ bytes: borrowing Span<UInt8>, _ state: inout State) -> Int {
     var index = 0
-    guard maySend(state) else { return 0 }
+    guard maySend(state), state.modemControl & 0x10 == 0 else { return 0 }
     while index < bytes.count, ports.read8(Register.lineStatus) & LineStatus.roomToSend != 0 {
       let end = min(bytes.count, index + Self.fifoSize)
       while index < end {
         ports.write8(Register.data, bytes[index])
         index += 1
       }
-      if state.modemControl & 0x10 != 0 { break }
     }
     state.counts.sent &+= UInt32(index)
     return index
@@ -203,13 +210,6 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   /// Whether the last bit has left.
   var isIdle: Bool { state.withLock { $0.waiting == 0 && ports.read8(Register.lineStatus) & LineStatus.isIdle != 0 } }
 
-  func setStopped(_ value: Bool) {
-    state.withLock { state in
-      state.isStopped = value
-      pump(&state)
-    }
-  }
-
   func sendUrgent(_ byte: UInt8) {
     state.withLock { state in
       state.urgent = byte
@@ -219,29 +219,32 @@ final class SerialPort: InterruptHandler, TerminalOutput {
 
   // MARK: The line
 
-  /// Bits a second, 50 to 115200, and the line control register: length, stop bits, parity.
-  func setLine(rate: UInt32, control: UInt8) {
-    let divisor = max(1, min(0xFFFF, Self.baseRate / max(1, rate)))
+  func apply(_ new: Settings) {
     state.withLock { state in
-      state.lineControl = control
-      ports.write8(Register.lineControl, control | 0x80)
-      ports.write8(Register.data, UInt8(truncatingIfNeeded: divisor))
-      ports.write8(Register.interruptEnable, UInt8(truncatingIfNeeded: divisor >> 8))
-      ports.write8(Register.lineControl, control)
+      let old = state.settings
+      if old == new { return }
+      state.settings = new
+      // The rate stays what it was when DTR goes.
+      if new.rate > 0, new.rate != old.rate || new.lineControl != old.lineControl {
+        setRate(new.rate, lineControl: new.lineControl | (state.sendsBreak ? 0x40 : 0))
+      }
+      if new.rate == 0 { setModem(&state, set: 0, clear: 3) } else if old.rate == 0 { setModem(&state, set: 3, clear: 0) }
+      pump(&state)
     }
+  }
+
+  private func setRate(_ rate: UInt32, lineControl: UInt8) {
+    let divisor = max(1, min(0xFFFF, Self.baseRate / max(1, rate)))
+    ports.write8(Register.lineControl, lineControl | 0x80)
+    ports.write8(Register.data, UInt8(truncatingIfNeeded: divisor))
+    ports.write8(Register.interruptEnable, UInt8(truncatingIfNeeded: divisor >> 8))
+    ports.write8(Register.lineControl, lineControl)
   }
 
   func setBreak(_ on: Bool) {
     state.withLock { state in
-      state.lineControl = on ? state.lineControl | 0x40 : state.lineControl & ~0x40
-      ports.write8(Register.lineControl, state.lineControl)
-    }
-  }
-
-  func setFlow(obeysCTS: Bool) {
-    state.withLock { state in
-      state.obeysCTS = obeysCTS
-      pump(&state)
+      state.sendsBreak = on
+      ports.write8(Register.lineControl, state.settings.lineControl | (on ? 0x40 : 0))
     }
   }
 
@@ -249,11 +252,15 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   var modemControl: UInt8 { state.withLock { $0.modemControl & 0x17 } }
   func setModemControl(_ set: UInt8, clear: UInt8) {
     state.withLock { state in
-      state.modemControl = state.modemControl & ~clear | set
-      ports.write8(Register.modemControl, state.modemControl)
+      setModem(&state, set: set, clear: clear)
       // In a loop RTS is CTS.
       pump(&state)
     }
+  }
+
+  private func setModem(_ state: inout State, set: UInt8, clear: UInt8) {
+    state.modemControl = state.modemControl & ~clear | set
+    ports.write8(Register.modemControl, state.modemControl)
   }
 
   /// CTS (16), DSR (32), RI (64), DCD (128), as in the register.

@@ -34,31 +34,27 @@ final class SerialTerminal: TerminalDevice {
 
   override func tell(_ change: TerminalChange) {
     switch change {
-    case .stopped: port.setStopped(true)
-    case .started: port.setStopped(false)
-    case .settings(let old, let new): configure(old, new)
+    case .stopped, .started, .settings: configure()
     case .inputFlushed, .outputFlushed: break
     }
   }
 
-  private func configure(_ old: Termios, _ new: Termios) {
-    port.setStopped(state.withLock { $0.line.isStopped })
-    if old.control == new.control, old.outputSpeed == new.outputSpeed { return }
-    var control = UInt8(new.control & Termios.size >> 4)
-    if new.has(control: Termios.twoStopBits) { control |= 4 }
-    if new.has(control: Termios.parity) {
-      control |= 8
-      if !new.has(control: Termios.oddParity) { control |= 0x10 }
-      if new.has(control: Termios.stickParity) { control |= 0x20 }
+  /// Makes the port what the terminal is now: two changes at a time may tell of theirs in either order.
+  private func configure() {
+    state.withLock { state in
+      let termios = state.line.termios
+      var control = UInt8((termios.control & Termios.size) >> 4)
+      if termios.has(control: Termios.twoStopBits) { control |= 4 }
+      if termios.has(control: Termios.parity) {
+        control |= 8
+        if !termios.has(control: Termios.oddParity) { control |= 0x10 }
+        if termios.has(control: Termios.stickParity) { control |= 0x20 }
+      }
+      port.apply(
+        SerialPort.Settings(
+          rate: termios.outputSpeed, lineControl: control, obeysCTS: termios.has(control: Termios.requestToSend),
+          isStopped: state.line.isStopped))
     }
-    // Speed 0 is a hang-up: DTR goes, the rate stays.
-    if new.outputSpeed > 0 { port.setLine(rate: new.outputSpeed, control: control) }
-    if new.outputSpeed == 0 {
-      port.setModemControl(0, clear: 3)
-    } else if old.outputSpeed == 0 {
-      port.setModemControl(3, clear: 0)
-    }
-    port.setFlow(obeysCTS: new.has(control: Termios.requestToSend))
   }
 
   /// The other side shall stop sending, or may go on.

@@ -8,6 +8,7 @@
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 
 enum { NUMBERS = 451, WORKERS = 4 };
@@ -247,4 +248,80 @@ LIMITED_CASE(random_calls, 600) {
   CHECK(reached >= used / 2 && numbers > 250 && least >= 1000);
   remove_objects();
   remove_queues();
+}
+
+// What an ordinary user asks of the terminals and the display that somebody has opened for them: nothing may panic or hang.
+static const char *const nodes[] = {"/dev/tty1", "/dev/tty2", "/dev/tty6", "/dev/ttyS2", "/dev/fb0", "/dev/ptmx", "/dev/null"};
+enum { NODES = sizeof nodes / sizeof *nodes };
+
+static unsigned device_request(void) {
+  unsigned r = next();
+  switch (r % 8) {
+  case 0: case 1: return 0x5400 + next() % 0x60;             // terminals
+  case 2: return 0x4B00 + next() % 0x80;                     // displays and keyboards
+  case 3: return 0x5600 + next() % 16;                       // which terminal is seen
+  case 4: return 0x4600 + next() % 0x20;                     // frame buffers
+  case 5: return 0x80045430 + next() % 16;                   // _IOR('T', …, unsigned)
+  case 6: return 0x40045430 + next() % 16;                   // _IOW
+  default: return (0x802C5400 ^ (next() & 0x40000000)) + 0x2A + next() % 4;
+  }
+}
+
+LIMITED_CASE(random_ioctls, 120) {
+  unsigned rounds = torture() ? 3000000 : 100000, seed = getenv("SEED") ? atoi(getenv("SEED")) : 1;
+  printf("SEED=%u\n", seed);
+  fflush(stdout);
+  shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (int worker = 0; worker < 2; worker++) {
+    CHILD({
+      state = seed * 2654435761ull + worker;
+      OK(setsid());
+      for (int i = 0; i < NODES; i++) files[i] = OK(open(nodes[i], O_RDWR | O_NOCTTY | O_NONBLOCK));
+      int unlocked = 0, number;
+      OK(ioctl(files[5], 0x40045431, &unlocked)); // TIOCSPTLCK
+      OK(ioctl(files[5], 0x80045430, &number));   // TIOCGPTN
+      files[7] = OK(ioctl(files[5], 0x5441, O_RDWR | O_NONBLOCK)); // TIOCGPTPEER: its session's terminal
+      OK(setgroups(0, NULL));
+      OK(setgid(65534));
+      OK(setuid(65534));
+      for (int i = 1; i < 32; i++) signal(i, i == SIGALRM || i == SIGCHLD ? SIG_DFL : SIG_IGN);
+      struct sigaction handler = {.sa_handler = tick};
+      OK(sigaction(SIGALRM, &handler, NULL));
+      struct itimerval often = {{0, 20000}, {0, 20000}};
+      OK(setitimer(ITIMER_REAL, &often, NULL)); // what blocks is interrupted
+      buffer = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      munmap(buffer + 2 * 4096, 4096);
+      edge = buffer + 2 * 4096;
+      for (unsigned i = 0; i < rounds; i++) {
+        if (i % 32 == 0) fill();
+        int file = files[next() % 8];
+        unsigned request = device_request();
+        if (next() % 64 == 0) {
+          if (write(file, buffer + next() % 4096, next() % 64) < 0) continue;
+        } else if (next() % 64 == 0) {
+          if (read(file, buffer, 64) < 0) continue;
+        } else {
+          ioctl(file, request, argument());
+        }
+        __atomic_add_fetch(&shared->calls, 1, __ATOMIC_RELAXED);
+      }
+    });
+  }
+  for (int worker = 0; worker < 2; worker++) {
+    int status;
+    OK(wait(&status));
+    EQUAL(status, 0);
+  }
+  CHECK(shared->calls > rounds);
+  // Whoever comes next finds them as they were.
+  int display = OK(open("/dev/fb0", O_RDWR)), seen = OK(open("/dev/tty1", O_RDWR | O_NOCTTY));
+  OK(ioctl(seen, 0x4B3A, 0)); // KDSETMODE, KD_TEXT
+  // Who has made one its session's terminal may show another one.
+  OK(ioctl(seen, 0x5606, 1)); // VT_ACTIVATE
+  OK(ioctl(seen, 0x5607, 1)); // VT_WAITACTIVE
+  OK(ioctl(seen, 0x540A, 1)); // TCXONC, TCOON
+  EQUAL(write(seen, "\033c", 2), 2);
+  OK(ioctl(seen, 0x5608, 0)); // VT_DISALLOCATE: the screens of those that nobody uses any more
+  OK(close(display));
+  OK(close(seen));
 }

@@ -7,12 +7,14 @@ static struct termios settings;
 static void open_loop(void) {
   port = OK(open("/dev/ttyS2", O_RDWR | O_NOCTTY));
   OK(tcgetattr(port, &settings));
-  CHECK(settings.c_cflag & CLOCAL);
+  settings.c_cflag |= CLOCAL;
   cfmakeraw(&settings);
   settings.c_cflag &= ~CRTSCTS;
   settings.c_iflag &= ~IXOFF;
+  settings.c_cc[VSTOP] = 19, settings.c_cc[VSTART] = 17;
   OK(cfsetspeed(&settings, B115200));
   OK(tcsetattr(port, TCSANOW, &settings));
+  OK(tcflow(port, TCOON)); // somebody may have stopped it
   int lines = TIOCM_DTR | TIOCM_RTS | 0x4000 | 0x8000 /* TIOCM_OUT2, TIOCM_LOOP */;
   OK(ioctl(port, TIOCMSET, &lines));
   OK(tcflush(port, TCIOFLUSH));
