@@ -11,6 +11,7 @@ enum BootTests {
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
     "boot: gdb asks the stopped kernel for its processes", "boot: a live system leaves its disk alone",
     "boot: what is in /persist outlives a crash, on a root of diskfs", "boot: an initramfs packed by gzip",
+    "boot: GRUB's frame buffer shows the console",
   ]
 
   static func run(_ results: Results) async throws {
@@ -184,6 +185,18 @@ enum BootTests {
       try await make(["--iso", "-o", file])
       let machine = VirtualMachine(loader: .cd(file), log: log)
       try expect(try await finish(machine, input: input), .powerOff(status: 0), output: "AdrOS adros", log: "Multiboot 2")
+    }
+    await results.check(names[names.count - 1]) {
+      let file = folder.appendingPathComponent("framebuffer.img").path
+      try await make(["--disk", "mbr", "--boot", "grub", "--append", "video=640x480 console=ttyS0 console=tty0", "-o", file])
+      var machine = VirtualMachine(loader: .disk, log: log)
+      machine.disks = [.init(file: file, interface: "ide", snapshot: true)]
+      try await ScreenTests.with(machine, folder) { monitor in _ = try await monitor.wait(for: "adros:/#") }
+      let text = String(decoding: try Data(contentsOf: log), as: UTF8.self)
+      guard text.contains("display: 640x480 by the loader") else {
+        throw ToolError(
+          "the frame buffer is not the loader's", why: text.split(separator: "\n").prefix(20).joined(separator: "\n"), hint: "")
+      }
     }
     await results.check(names[7]) {
       var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: nil), log: log)

@@ -20,6 +20,12 @@ enum ScreenTests {
     var machine = VirtualMachine(loader: .kernel(Paths.kernel, initramfs: initramfs), log: try Paths.scratch("screen.log"))
     machine.disks = [.init(file: root, interface: "virtio", snapshot: true)]
     machine.commandLine = ["quiet", "root=/dev/vda", "console=ttyS0", "console=tty0"] + words
+    try await with(machine, folder, body)
+  }
+
+  /// Starts a machine and lets `body` use it.
+  static func with(_ prepared: VirtualMachine, _ folder: URL, _ body: (Monitor) async throws -> Void) async throws {
+    var machine = prepared
     machine.interactive = false
     let socket = folder.appendingPathComponent("control")
     try? FileManager.default.removeItem(at: socket)

@@ -117,8 +117,9 @@ private struct Glyphs {
   }
 
   private func find(_ rows: [UInt8]) -> Unicode.Scalar? {
+    // What the cursor underlines, which makes a block of a blank.
+    if rows[Self.cursor...].allSatisfy({ $0 == 0xFF }), let character = tops[Array(rows.prefix(Self.cursor))] { return character }
     if let character = characters[rows] { return character }
-    if rows[Self.cursor...].allSatisfy({ $0 == 0xFF }) { return tops[Array(rows.prefix(Self.cursor))] }
     // A line below it.
     var bare = rows
     bare[14] = 0

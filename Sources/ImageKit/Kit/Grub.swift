@@ -19,16 +19,18 @@ public enum Grub {
       hint: "apt-get install \(missing.joined(separator: " "))", code: ExitStatus.missingTool)
   }
 
-  /// A menu of one entry: the kernel by Multiboot 2.
+  /// A menu of one entry: the kernel by Multiboot 2, in text mode or in the frame buffer that `video=` asks for.
   public static func configuration(commandLine: [String], hasInitramfs: Bool) -> String {
-    """
-    set timeout=0
-    menuentry 'AdrOS' {
-      multiboot2 /boot/adros \(commandLine.joined(separator: " "))
-    \(hasInitramfs ? "  module2 /boot/initramfs.cpio\n" : "")  boot
-    }
+    let video = commandLine.last { $0.hasPrefix("video=") }.map { $0.dropFirst(6) + "x32" } ?? "text"
+    return """
+      set timeout=0
+      menuentry 'AdrOS' {
+        multiboot2 /boot/adros \(commandLine.joined(separator: " "))
+      \(hasInitramfs ? "  module2 /boot/initramfs.cpio\n" : "")  set gfxpayload=\(video)
+        boot
+      }
 
-    """
+      """
   }
 
   /// Makes a partitioned disk bootable.
@@ -40,7 +42,7 @@ public enum Grub {
       [
         "grub-mkimage", "-O", "i386-pc", "-d", modules, "-o", core.path, "-p",
         "(hd0,\(table == .mbr ? "msdos" : "gpt")\(table.partition))/boot/grub", "biosdisk", "part_msdos", "part_gpt", "ext2", "fat",
-        "normal", "multiboot2", "boot",
+        "normal", "multiboot2", "boot", "vbe",
       ], what: "GRUB's core image cannot be built")
     var loader = [UInt8](try Data(contentsOf: URL(fileURLWithPath: modules + "/boot.img")))
     var image = [UInt8](try Data(contentsOf: core))
@@ -71,7 +73,7 @@ public enum Grub {
     try await Shell.capture(
       [
         "grub-mkimage", "-O", "i386-pc-eltorito", "-d", modules, "-o", eltorito.path, "-p", "/boot/grub", "biosdisk", "iso9660", "normal",
-        "multiboot2", "boot",
+        "multiboot2", "boot", "vbe",
       ], what: "GRUB's CD image cannot be built")
     let moment = ISO8601DateFormatter().string(from: Date(timeIntervalSince1970: Double(time)))
     let stamp = moment.filter { $0.isNumber } + "00"

@@ -55,7 +55,10 @@ enum Boot {
 
   /// The frame buffer that the loader has set up, or, where `video=` asks for one, the display's.
   private static func framebuffer(_ line: CommandLine) -> Framebuffer? {
-    if let loaders = Machine.boot.framebuffer {
+    if let loaders = Machine.boot.framebuffer, loaders.pitch >= loaders.width &* 4, loaders.width >= 320, loaders.height >= 200,
+      loaders.height <= 8192, loaders.pitch <= 65536
+    {
+      log("display: \(loaders.width)x\(loaders.height) by the loader")
       return Framebuffer(
         physical: loaders.address, bytes: loaders.pitch &* loaders.height, width: loaders.width, height: loaders.height,
         pitch: loaders.pitch)

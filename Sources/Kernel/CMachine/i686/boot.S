@@ -9,6 +9,10 @@ multiboot1:
 .align 8
 multiboot2:
     .long 0xE85250D6, 0, multiboot2_end - multiboot2, -(0xE85250D6 + 0 + (multiboot2_end - multiboot2))
+    // A frame buffer of any size is welcome, but need not be.
+    .short 5, 1
+    .long 20, 0, 0, 32
+    .long 0
     .short 0, 0
     .long 8
 multiboot2_end:
