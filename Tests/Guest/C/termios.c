@@ -304,6 +304,46 @@ CASE(hung_up) {
   })), 0);
 }
 
+// A system call that does the same for one's own terminal.
+CASE(hangs_itself_up) {
+  open_both();
+  EQUAL(reap(CHILD({
+    signal(SIGHUP, SIG_IGN);
+    OK(setsid());
+    OK(ioctl(slave, TIOCSCTTY, 0));
+    OK(syscall(SYS_vhangup));
+    char got[4];
+    EQUAL(read(slave, got, 4), 0);
+    FAILS(open("/dev/tty", O_RDWR), ENXIO);
+  })), 0);
+  FAILS(write(slave, "x", 1), EIO);
+  EQUAL(reap(CHILD({
+    OK(setuid(1000));
+    FAILS(syscall(SYS_vhangup), EPERM);
+  })), 0);
+}
+
+// A terminal that is no pseudoterminal is cut off when its session's leader ends, so that the next one has it for itself.
+CASE(ends_with_its_session) {
+  int terminal = OK(open("/dev/tty5", O_RDWR | O_NOCTTY | O_NONBLOCK));
+  EQUAL(reap(CHILD({
+    OK(setsid());
+    OK(ioctl(terminal, TIOCSCTTY, 0));
+    int group = OK(tcgetpgrp(terminal));
+    EQUAL(group, getpid());
+  })), 0);
+  char got[4];
+  EQUAL(read(terminal, got, 4), 0);
+  FAILS(write(terminal, "x", 1), EIO);
+  OK(close(terminal));
+  terminal = OK(open("/dev/tty5", O_RDWR | O_NOCTTY | O_NONBLOCK));
+  FAILS(read(terminal, got, 4), EAGAIN);
+  EQUAL(write(terminal, "x", 1), 1);
+  OK(close(terminal));
+  terminal = OK(open("/dev/tty1", O_RDWR | O_NOCTTY));
+  OK(ioctl(terminal, 0x5608, 5)); // VT_DISALLOCATE
+}
+
 // Typing for others is for administrators.
 CASE(simulated_input) {
   open_both();
