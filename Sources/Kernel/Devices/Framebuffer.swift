@@ -15,6 +15,8 @@ public final class Framebuffer: Sendable {
   /// Bytes from one line to the next.
   let pitch: UInt32
   let window: PixelWindow
+  /// The kernel has no room for more.
+  public static let largest: UInt32 = 32 << 20
   /// Makes another line the first one that is seen; nil where only the first can be.
   private let pan: (@Sendable (UInt32) -> Void)?
   private let first = Atomic<UInt32>(0)
@@ -79,8 +81,16 @@ final class FramebufferDisplay: ConsoleDisplay {
       state.cursor = nil
       (rows, columns) = (newRows, newColumns)
     }
-    clear()
+    redrawAll()
     return true
+  }
+
+  /// Clears it, and then forgets what was drawn before or meanwhile.
+  private func redrawAll() {
+    clear()
+    state.withLock { state in
+      for index in state.drawn.indices { state.drawn[index] = Drawn() }
+    }
   }
 
   private func clear() {
@@ -89,10 +99,7 @@ final class FramebufferDisplay: ConsoleDisplay {
 
   override func forget() {
     framebuffer.show(from: 0)
-    clear()
-    state.withLock { state in
-      for index in state.drawn.indices { state.drawn[index] = Drawn() }
-    }
+    redrawAll()
   }
 
   override func show(_ picture: ScreenPicture) {

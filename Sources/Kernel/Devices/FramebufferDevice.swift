@@ -11,7 +11,9 @@ final class FramebufferDevice: Device, OpenFile {
   var isSeekable: Bool { true }
 
   var memory: DeviceMemory? {
-    DeviceMemory(firstFrame: UInt32(truncatingIfNeeded: framebuffer.physical >> 12), pages: framebuffer.bytes >> 12)
+    // A loader's may begin inside a page, which has something else in it, too.
+    if framebuffer.physical & 0xFFF != 0 { return nil }
+    return DeviceMemory(firstFrame: UInt32(truncatingIfNeeded: framebuffer.physical >> 12), pages: framebuffer.bytes >> 12)
   }
 
   // MARK: As a file

@@ -46,6 +46,8 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     var sendsByInterrupt = false
     var sendsBreak = false
     var modemControl: UInt8 = 0x0B
+    /// The other side is ready for more, as far as an interrupt has told.
+    var hasCTS = false
     var counts = Counts()
     var waiting: Int { bytes.count - start }
   }
@@ -72,6 +74,7 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   /// Starts working for a terminal.
   func attach(_ terminal: SerialTerminal, line: UInt8) {
     self.terminal.set(terminal)
+    _ = modemStatus
     Interrupts.connect(line: line, pci: false, handler: self)
     state.withLock { enableInterrupts(&$0) }
     _ = handleInterrupt()
@@ -85,8 +88,8 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   func handleInterrupt() -> Bool {
     guard terminal.isSet else { return false }
     var any = false
-    // The line is an edge: it must have been low before this ends.
-    while ports.read8(Register.fifoControl) & 1 == 0 {
+    // The line is an edge: it must have been low before this ends. Who never lets it go is broken.
+    for _ in 0..<4096 where ports.read8(Register.fifoControl) & 1 == 0 {
       any = true
       receiveAll()
       noteModem(ports.read8(Register.modemStatus))
@@ -121,16 +124,16 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     }
   }
 
-  /// Notes what has changed of the other side's lines: the low half of the register says what.
+  /// Notes the other side's lines, and what has changed: the low half of the register says what, once.
   private func noteModem(_ status: UInt8) {
-    if status & 0x0F == 0 { return }
     state.withLock { state in
+      state.hasCTS = status & 0x10 != 0
       if status & 1 != 0 { state.counts.modem.0 &+= 1 }
       if status & 2 != 0 { state.counts.modem.1 &+= 1 }
       if status & 4 != 0 { state.counts.modem.2 &+= 1 }
       if status & 8 != 0 { state.counts.modem.3 &+= 1 }
     }
-    terminal.value.modemChanged(carrierLost: status & 0x88 == 0x08)
+    if status & 0x0F != 0 { terminal.value.modemChanged(carrierLost: status & 0x88 == 0x08) }
   }
 
   // MARK: Sending
@@ -163,7 +166,7 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   }
 
   private func maySend(_ state: borrowing State) -> Bool {
-    !state.settings.isStopped && (!state.settings.obeysCTS || ports.read8(Register.modemStatus) & 0x10 != 0)
+    !state.settings.isStopped && (!state.settings.obeysCTS || state.hasCTS)
   }
 
   /// Sends what the FIFO takes without being waited for; answers how much that is.
@@ -253,9 +256,10 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   func setModemControl(_ set: UInt8, clear: UInt8) {
     state.withLock { state in
       setModem(&state, set: set, clear: clear)
-      // In a loop RTS is CTS.
-      pump(&state)
     }
+    // In a loop RTS is CTS, and no interrupt tells.
+    _ = modemStatus
+    state.withLock { pump(&$0) }
   }
 
   private func setModem(_ state: inout State, set: UInt8, clear: UInt8) {

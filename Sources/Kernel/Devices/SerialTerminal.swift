@@ -60,14 +60,15 @@ final class SerialTerminal: TerminalDevice {
   /// The other side shall stop sending, or may go on.
   override func setFull(_ isFull: Bool) {
     let termios = state.withLock { $0.line.termios }
-    if termios.has(input: Termios.stopsSender) { port.sendUrgent(termios.characters[isFull ? Termios.stop : Termios.start]) }
+    let character = termios.characters[isFull ? Termios.stop : Termios.start]
+    if termios.has(input: Termios.stopsSender), character != 0 { port.sendUrgent(character) }
     if termios.has(control: Termios.requestToSend) { port.setModemControl(isFull ? 0 : 2, clear: isFull ? 2 : 0) }
   }
 
   /// Interrupt-safe. Without a carrier the caller at the other side is gone.
-  func modemChanged(carrierLost: Bool) {
+  func modemChanged(carrierLost isLost: Bool) {
     modem.wake()
-    if carrierLost, !state.withLock({ $0.line.termios.has(control: Termios.local) }) { hangUp() }
+    if isLost, !state.withLock({ $0.line.termios.has(control: Termios.local) }) { carrierLost() }
   }
 
   override func drain() throws(Errno) {

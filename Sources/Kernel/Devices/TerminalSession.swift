@@ -69,6 +69,21 @@ extension TerminalDevice {
     }
   }
 
+  /// Interrupt-safe: what has it open finds its end, and the session's leader is told. When that one ends, the session has no
+  /// terminal any more. SPEC: POSIX.1-2024 §11.1.10.
+  final func carrierLost() {
+    let session = state.withLock { state in
+      state.hangUps &+= 1
+      state.line.flush()
+      return state.session
+    }
+    readers.wake()
+    writers.wake()
+    guard session > 0, let leader = ProcessTable.shared.find(session) else { return }
+    leader.send(SignalInformation(.hangUp, code: 128))
+    leader.send(SignalInformation(.resume, code: 128))
+  }
+
   /// Stops a background process that touches its terminal. SPEC: POSIX.1-2024 §11.1.4.
   final func checkForeground(_ signal: Signal) throws(Errno) {
     let task = Task.currentTask

@@ -6,6 +6,8 @@ import Terminal
 import Threads
 import VFS
 
+struct FontRank: LockRank { static let level: UInt8 = 8 }
+
 /// The virtual terminals: which one is seen, and what brings it to the display.
 public enum VirtualTerminals {
   static var count: Int { 6 }
@@ -17,6 +19,8 @@ public enum VirtualTerminals {
   /// Woken when another one is seen.
   static let switched = BootCell<WaitQueue>()
   private static let changed = BootCell<WaitQueue>()
+  /// Held while the font is changed: all terminals have the display's size then.
+  private static let fonts = BootCell<Mutex<Void, FontRank>>()
   private static let isStale = Atomic<Bool>(false)
   private static let hasThread = Atomic<Bool>(false)
 
@@ -25,6 +29,7 @@ public enum VirtualTerminals {
     display.set(newDisplay)
     switched.set(WaitQueue())
     changed.set(WaitQueue())
+    fonts.set(Mutex(()))
     let terminals = (0..<count).map { VirtualTerminal(index: $0, rows: newDisplay.rows, columns: newDisplay.columns) }
     all.set(terminals)
     DeviceRegistry.register("tty0", major: 4, minor: 0, mode: 0o620, ActiveTerminal())
@@ -63,14 +68,17 @@ public enum VirtualTerminals {
 
   /// Draws with another font; the terminals get the size that it leaves them. False where that cannot be.
   static func set(_ font: Font) -> Bool {
-    let display = display.value
-    guard display.set(font) else { return false }
-    for terminal in all.value {
-      terminal.screen.resize(rows: display.rows, columns: display.columns)
-      terminal.resize(rows: UInt16(display.rows), columns: UInt16(display.columns), pixels: 0)
+    let isDone = fonts.value.withLock { _ in
+      let display = display.value
+      guard display.set(font) else { return false }
+      for terminal in all.value {
+        terminal.screen.resize(rows: display.rows, columns: display.columns)
+        terminal.resize(rows: UInt16(display.rows), columns: UInt16(display.columns), pixels: 0)
+      }
+      return true
     }
     refresh()
-    return true
+    return isDone
   }
 
   // MARK: The way to the display

@@ -32,7 +32,7 @@ public enum BochsDisplay {
       log("display: there is no adapter with a frame buffer")
       return nil
     }
-    let bytes = UInt32(ports.read(Register.memory)) << 16
+    let bytes = min(UInt32(ports.read(Register.memory)) << 16, Framebuffer.largest)
     guard width >= 320, height >= 200, width % 8 == 0, width <= 4096, height <= 4096, width * height * 4 <= bytes else {
       log("display: no mode of \(width)x\(height)")
       return nil

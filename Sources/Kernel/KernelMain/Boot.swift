@@ -55,8 +55,9 @@ enum Boot {
 
   /// The frame buffer that the loader has set up, or, where `video=` asks for one, the display's.
   private static func framebuffer(_ line: CommandLine) -> Framebuffer? {
-    if let loaders = Machine.boot.framebuffer, loaders.pitch >= loaders.width &* 4, loaders.width >= 320, loaders.height >= 200,
-      loaders.height <= 8192, loaders.pitch <= 65536
+    if let loaders = Machine.boot.framebuffer, loaders.width >= 320, loaders.width <= 8192, loaders.height >= 200,
+      loaders.height <= 8192, loaders.pitch >= loaders.width * 4, loaders.pitch <= 65536, loaders.pitch % 4 == 0,
+      loaders.pitch * loaders.height <= Framebuffer.largest
     {
       log("display: \(loaders.width)x\(loaders.height) by the loader")
       return Framebuffer(
