@@ -30,6 +30,8 @@ final class SerialTerminal: TerminalDevice {
     }
   }
 
+  override var forgetsSettings: Bool { false }
+
   // MARK: What the discipline says
 
   override func tell(_ change: TerminalChange) {

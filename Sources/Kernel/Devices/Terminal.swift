@@ -69,23 +69,36 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   public override final var foregroundGroup: Int32 { state.withLock { $0.foreground } }
 
   public override final func sessionEnded(_ session: Int32) {
-    let isItsOwn = state.withLock { state in
-      if state.session != session { return false }
-      if hangsUpWithSession { state.hangUps &+= 1 }
+    let isCut = state.withLock { state in
+      if state.session != session || !hangsUpWithSession { return false }
+      cut(&state)
       return true
     }
     release(session)
-    guard isItsOwn, hangsUpWithSession else { return }
-    readers.wake()
-    writers.wake()
+    if isCut { isCutOff() }
   }
 
   public override final func hangUp() { cutOff(forEver: false) }
+
+  /// Whatever has it open has it no more, and who opens it next finds nothing of theirs.
+  final func cut(_ state: inout State) {
+    state.hangUps &+= 1
+    state.line.reset()
+    if forgetsSettings { _ = state.line.set(Termios()) }
+  }
+
+  final func isCutOff() {
+    tell(.started)
+    readers.wake()
+    writers.wake()
+  }
 
   // MARK: What kinds of terminals have of their own
 
   /// Whether it is cut off when its session's leader ends, so that the next one has it for itself.
   var hangsUpWithSession: Bool { true }
+  /// Whether its settings go with who made them: a line's stay, which its other side has, too.
+  var forgetsSettings: Bool { true }
   /// Something has happened to it. No lock is held.
   func tell(_ change: TerminalChange) {}
   /// It is opened once more, and once less.
@@ -114,12 +127,13 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
       let one: [1 of UInt8] = [byte]
       _ = receive(one.span, from: 0, waitsForRoom: false)
     } else {
-      let event = state.withLock { state in
+      let (event, isStarted) = state.withLock { state in
+        let wasStopped = state.line.isStopped
         let event = state.line.receive(byte, reception)
         send(afterEvent: event, &state)
-        return event
+        return (event, wasStopped && !state.line.isStopped)
       }
-      act(on: event)
+      act(on: event, isStarted)
     }
   }
 
@@ -128,15 +142,17 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   final func receive(_ bytes: borrowing Span<UInt8>, from start: Int, waitsForRoom: Bool) -> Int {
     var event = TerminalEvent.none
     var position = start
-    state.withLock { state in
+    let isStarted = state.withLock { state in
+      let wasStopped = state.line.isStopped
       while position < bytes.count, event == .none {
         if waitsForRoom, !state.line.acceptsInput { break }
         event = state.line.receive(bytes[position])
         position += 1
       }
       send(afterEvent: event, &state)
+      return wasStopped && !state.line.isStopped
     }
-    act(on: event)
+    act(on: event, isStarted)
     return position - start
   }
 
@@ -149,7 +165,7 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   /// Where input begins to be full: there is room for what is on its way.
   private static var nearlyFull: Int { LineDiscipline.capacity - 512 }
 
-  private final func act(on event: TerminalEvent) {
+  private final func act(on event: TerminalEvent, _ isStarted: Bool) {
     let becameFull = state.withLock { state in
       if state.isFull || state.line.count < Self.nearlyFull { return false }
       state.isFull = true
@@ -166,13 +182,12 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
         tell(.inputFlushed)
         tell(.outputFlushed)
       }
-      // It may have been stopped, and goes on.
-      writers.wake()
     case .stopOutput: tell(.stopped)
-    case .startOutput:
-      tell(.started)
-      writers.wake()
+    case .startOutput: break
     }
+    // A signal's character does that, too.
+    if isStarted { tell(.started) }
+    if event != .none { writers.wake() }
   }
 
   /// Some input has left.

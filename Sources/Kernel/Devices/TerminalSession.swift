@@ -54,13 +54,11 @@ extension TerminalDevice {
   /// Whatever has it open finds its end, and its session is told. SPEC: tty_ioctl(4), TIOCVHANGUP; vhangup(2).
   final func cutOff(forEver: Bool) {
     let session = state.withLock { state in
-      state.hangUps &+= 1
+      cut(&state)
       if forEver { state.isGone = true }
-      state.line.flush()
       return state.session
     }
-    readers.wake()
-    writers.wake()
+    isCutOff()
     guard session > 0 else { return }
     release(session)
     if let leader = ProcessTable.shared.find(session) {
@@ -73,12 +71,10 @@ extension TerminalDevice {
   /// terminal any more. SPEC: POSIX.1-2024 §11.1.10.
   final func carrierLost() {
     let session = state.withLock { state in
-      state.hangUps &+= 1
-      state.line.flush()
+      cut(&state)
       return state.session
     }
-    readers.wake()
-    writers.wake()
+    isCutOff()
     guard session > 0, let leader = ProcessTable.shared.find(session) else { return }
     leader.send(SignalInformation(.hangUp, code: 128))
     leader.send(SignalInformation(.resume, code: 128))

@@ -105,13 +105,13 @@ import Sync
   }
 
   /// Maps a page of a device's memory, whose writes may be collected, where nothing is mapped.
-  public func mapDevice(_ va: UInt32, _ frame: Frame, writable: Bool) throws(Errno) {
+  public func mapDevice(_ va: UInt32, _ frame: Frame, writable: Bool, executable: Bool) throws(Errno) {
     let table = unsafe try makeLeaf(va)
     let slot = Int(va >> 12 & 511)
     precondition(unsafe table[slot] & 1 == 0)
     unsafe table[slot] =
       frame.address | PageBits.present | PageBits.user | PageBits.accessed | PageBits.device | MemoryTypes.combiningBits
-      | (writable ? PageBits.writable | PageBits.dirty : 0) | PageBits.noExecute
+      | (writable ? PageBits.writable | PageBits.dirty : 0) | (executable ? 0 : PageBits.noExecute)
     residentPages += 1
   }
 
@@ -159,7 +159,7 @@ import Sync
   public func protect(_ range: Range<UInt32>, writable: Bool, executable: Bool) {
     forEach(range) { va, entry in
       var bits = unsafe entry & ~(PageBits.writable | PageBits.noExecute)
-      if executable, entry & PageBits.device == 0 { Frames.markCode(Self.frame(of: entry)) } else { unsafe bits |= PageBits.noExecute }
+      if !executable { unsafe bits |= PageBits.noExecute } else if entry & PageBits.device == 0 { Frames.markCode(Self.frame(of: entry)) }
       // Writability comes back through a fault, which knows who shares the page.
       if writable, entry & PageBits.writable != 0 { bits |= PageBits.writable }
       return bits

@@ -149,7 +149,7 @@ public final class AddressSpace {
     let index = area.page(of: page)
     if let device = area.backing?.device {
       guard index < device.pages else { throw .ioError }
-      return try table.mapDevice(page, Frame(device.firstFrame + index), writable: area.writable)
+      return try table.mapDevice(page, Frame(device.firstFrame + index), writable: area.writable, executable: area.executable)
     }
     if UInt64(index) << 12 >= inode.size { throw .ioError }
     let frame = try inode.page(index)

@@ -177,7 +177,9 @@ extension Call {
         guard let area = space.state.withLock({ $0.areas.find(address) }) else { throw .noMemory }
         let end = min(area.end, a + size)
         let first = area.pageOffset &+ (address - area.start) >> 12
-        area.backing?.inode.content.willNeed(first..<max(first, first &+ (end - address) >> 12))
+        if let file = area.backing, file.device == nil {
+          file.inode.content.willNeed(first..<max(first, first &+ (end - address) >> 12))
+        }
         address = end
       }
       return 0

@@ -67,6 +67,8 @@ CASE(one_memory) {
   pixels[last] = 0x22;
   EQUAL(pread(fb, &got, 4, last * 4), 4);
   EQUAL(got, 0x22);
+  OK(madvise((void *)pixels, size, MADV_WILLNEED));
+  OK(msync((void *)pixels, size, MS_SYNC));
   // Nobody else reads it through the process.
   struct iovec here = {&got, 4}, there = {(void *)&pixels[last], 4};
   FAILS(process_vm_readv(getpid(), &here, 1, &there, 1, 0), EFAULT);

@@ -103,6 +103,29 @@ CASE(software_flow) {
   CHECK(memchr(got, 17, have));
 }
 
+// A character that stops output, and one that interrupts and lets it go on: the line hears what it sends.
+CASE(stopped_and_interrupted) {
+  open_loop();
+  settings.c_iflag |= IXON;
+  settings.c_lflag |= ISIG;
+  settings.c_cc[VINTR] = 3;
+  OK(tcsetattr(port, TCSANOW, &settings));
+  fcntl(port, F_SETFL, O_NONBLOCK);
+  EQUAL(write(port, "\023", 1), 1);
+  usleep(100000);
+  if (write(port, "q", 1) < 0) EQUAL(errno, EAGAIN); // Linux takes it, and keeps it
+  struct pollfd one = {.fd = port, .events = POLLIN};
+  EQUAL(poll(&one, 1, 100), 0);
+  // What an administrator types comes the same way.
+  OK(ioctl(port, TIOCSTI, "\003"));
+  char got[200];
+  OK(tcflush(port, TCIFLUSH));
+  EQUAL(write(port, "x", 1), 1);
+  fcntl(port, F_SETFL, 0);
+  EQUAL(read(port, got, 1), 1);
+  EQUAL(got[0], 'x');
+}
+
 CASE(breaks) {
   open_loop();
   OK(ioctl(port, TIOCSBRK));

@@ -331,12 +331,18 @@ CASE(ends_with_its_session) {
     OK(ioctl(terminal, TIOCSCTTY, 0));
     int group = OK(tcgetpgrp(terminal));
     EQUAL(group, getpid());
+    make_raw(terminal);
+    OK(tcflow(terminal, TCOOFF));
   })), 0);
   char got[4];
   EQUAL(read(terminal, got, 4), 0);
   FAILS(write(terminal, "x", 1), EIO);
   OK(close(terminal));
+  // What it had set, and stopped, is not the next one's.
   terminal = OK(open("/dev/tty5", O_RDWR | O_NOCTTY | O_NONBLOCK));
+  struct termios settings;
+  OK(tcgetattr(terminal, &settings));
+  CHECK((settings.c_lflag & ICANON) && (settings.c_lflag & ECHO));
   FAILS(read(terminal, got, 4), EAGAIN);
   EQUAL(write(terminal, "x", 1), 1);
   OK(close(terminal));

@@ -386,6 +386,14 @@ public struct LineDiscipline: Sendable {
     isErasing = false
   }
 
+  /// Forgets whoever has used it: output goes on.
+  public mutating func reset() {
+    flush()
+    echo = []
+    isHeld = false
+    isStopped = false
+  }
+
   /// Changes the settings. Text typed so far stays readable when canonical mode ends or begins. Answers whether output, stopped
   /// by a character, goes on because no character could let it.
   public mutating func set(_ new: Termios) -> Bool {
