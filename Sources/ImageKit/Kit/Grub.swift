@@ -21,7 +21,8 @@ public enum Grub {
 
   /// A menu of one entry: the kernel by Multiboot 2, in text mode or in the frame buffer that `video=` asks for.
   public static func configuration(commandLine: [String], hasInitramfs: Bool) -> String {
-    let video = commandLine.last { $0.hasPrefix("video=") }.map { $0.dropFirst(6) + "x32" } ?? "text"
+    let words = commandLine.flatMap { $0.split(separator: " ") }
+    let video = words.last { $0.hasPrefix("video=") }.map { $0.dropFirst(6) + "x32" } ?? "text"
     return """
       set timeout=0
       menuentry 'AdrOS' {

@@ -92,7 +92,7 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     for _ in 0..<4096 where ports.read8(Register.fifoControl) & 1 == 0 {
       any = true
       receiveAll()
-      noteModem(ports.read8(Register.modemStatus))
+      _ = modemStatus
       let hasRoom = state.withLock { state in
         let before = state.waiting
         pump(&state)
@@ -104,7 +104,8 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   }
 
   private func receiveAll() {
-    while true {
+    // No more than one interrupt brings: a port that is gone has all bits set for ever.
+    for _ in 0..<256 {
       let status = ports.read8(Register.lineStatus)
       if status & LineStatus.ready == 0 { return }
       let byte = ports.read8(Register.data)
@@ -124,16 +125,19 @@ final class SerialPort: InterruptHandler, TerminalOutput {
     }
   }
 
-  /// Notes the other side's lines, and what has changed: the low half of the register says what, once.
-  private func noteModem(_ status: UInt8) {
-    state.withLock { state in
+  /// CTS (16), DSR (32), RI (64), DCD (128), as in the register. What has changed is noted: its low half says that once.
+  var modemStatus: UInt8 {
+    let status = state.withLock { state in
+      let status = ports.read8(Register.modemStatus)
       state.hasCTS = status & 0x10 != 0
       if status & 1 != 0 { state.counts.modem.0 &+= 1 }
       if status & 2 != 0 { state.counts.modem.1 &+= 1 }
       if status & 4 != 0 { state.counts.modem.2 &+= 1 }
       if status & 8 != 0 { state.counts.modem.3 &+= 1 }
+      return status
     }
     if status & 0x0F != 0 { terminal.value.modemChanged(carrierLost: status & 0x88 == 0x08) }
+    return status & 0xF0
   }
 
   // MARK: Sending
@@ -265,14 +269,6 @@ final class SerialPort: InterruptHandler, TerminalOutput {
   private func setModem(_ state: inout State, set: UInt8, clear: UInt8) {
     state.modemControl = state.modemControl & ~clear | set
     ports.write8(Register.modemControl, state.modemControl)
-  }
-
-  /// CTS (16), DSR (32), RI (64), DCD (128), as in the register.
-  var modemStatus: UInt8 {
-    let status = ports.read8(Register.modemStatus)
-    // Reading it has forgotten what had changed.
-    noteModem(status)
-    return status & 0xF0
   }
 
   var counts: Counts { state.withLock { $0.counts } }

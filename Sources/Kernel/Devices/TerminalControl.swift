@@ -184,7 +184,8 @@ extension TerminalDevice {
     case 0x540C: state.withLock { $0.isExclusive = true }  // TIOCEXCL
     case 0x540D: state.withLock { $0.isExclusive = false }  // TIOCNXCL
     case 0x8004_5440: try UserMemory.write32(state.withLock { $0.isExclusive } ? 1 : 0, to: argument)  // TIOCGEXCL
-    case 0x540E: try adopt(steal: argument == 1)  // TIOCSCTTY
+    case 0x540E:  // TIOCSCTTY; with 1 an administrator takes it from whoever has it
+      try adopt(steal: argument == 1 && Task.currentTask.process.who.has(.administrate))
     case 0x5422: try giveUp()  // TIOCNOTTY
     case 0x540F: try UserMemory.write32(UInt32(bitPattern: try ownForeground()), to: argument)  // TIOCGPGRP
     case 0x5410: try setForeground(Int32(bitPattern: try UserMemory.read32(argument)))  // TIOCSPGRP

@@ -18,12 +18,16 @@ extension TerminalDevice {
       state.foreground = 0
       return group
     }
-    for process in ProcessTable.shared.all() where ProcessTable.shared.withTree({ process.tree.session == session }) {
-      process.terminal.withLock { if $0 === self { $0 = nil } }
-    }
+    forget(session: session)
     if group > 0 {
       sendToGroup(group, SignalInformation(.hangUp, code: 128))
       sendToGroup(group, SignalInformation(.resume, code: 128))
+    }
+  }
+
+  private func forget(session: Int32) {
+    for process in ProcessTable.shared.all() where ProcessTable.shared.withTree({ process.tree.session == session }) {
+      process.terminal.withLock { if $0 === self { $0 = nil } }
     }
   }
 
@@ -35,11 +39,15 @@ extension TerminalDevice {
     }
     guard isLeader else { throw .notPermitted }
     if process.terminal.withLock({ $0 != nil && $0 !== self }) { throw .notPermitted }
-    try state.withLock { state throws(Errno) in
-      if state.session != 0, state.session != session, !steal { throw .notPermitted }
+    let old = try state.withLock { state throws(Errno) in
+      let old = state.session
+      if old == session { return old }
+      if old != 0, !steal { throw .notPermitted }
       state.session = session
-      if state.foreground == 0 || state.session != session { state.foreground = group }
+      state.foreground = group
+      return old
     }
+    if old != 0, old != session { forget(session: old) }
     process.terminal.withLock { $0 = self }
   }
 

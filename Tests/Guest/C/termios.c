@@ -304,6 +304,40 @@ CASE(hung_up) {
   })), 0);
 }
 
+// Only an administrator takes a terminal from another session, which has none then.
+CASE(taken_away) {
+  open_both();
+  int ready[2], taken[2];
+  OK(pipe(ready));
+  OK(pipe(taken));
+  pid_t owner = CHILD({
+    char byte;
+    OK(setsid());
+    OK(ioctl(slave, TIOCSCTTY, 0));
+    EQUAL(write(ready[1], "r", 1), 1);
+    EQUAL(read(taken[0], &byte, 1), 1);
+    FAILS(open("/dev/tty", O_RDWR), ENXIO);
+    EQUAL(write(ready[1], "s", 1), 1);
+  });
+  char byte;
+  EQUAL(read(ready[0], &byte, 1), 1);
+  EQUAL(reap(CHILD({
+    OK(setuid(1000));
+    OK(setsid());
+    FAILS(ioctl(slave, TIOCSCTTY, 1), EPERM);
+  })), 0);
+  EQUAL(reap(CHILD({
+    OK(setsid());
+    FAILS(ioctl(slave, TIOCSCTTY, 0), EPERM);
+    OK(ioctl(slave, TIOCSCTTY, 1));
+    EQUAL(tcgetpgrp(slave), getpid());
+    OK(close(OK(open("/dev/tty", O_RDWR))));
+    EQUAL(write(taken[1], "t", 1), 1);
+    EQUAL(read(ready[0], &byte, 1), 1); // it has looked
+  })), 0);
+  EQUAL(reap(owner), 0);
+}
+
 // A system call that does the same for one's own terminal.
 CASE(hangs_itself_up) {
   open_both();
