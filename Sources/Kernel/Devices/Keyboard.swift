@@ -107,8 +107,7 @@ final class Keyboard: InterruptHandler {
     case .input(let bytes): terminal.type(bytes)
     case .scroll(let pages): terminal.scrollBack(pages: pages)
     case .activate(let index): VirtualTerminals.activate(index)
-    case .activateNext(let step):
-      VirtualTerminals.activate((terminal.index + step + VirtualTerminals.count) % VirtualTerminals.count)
+    case .activateNext(let step): VirtualTerminals.activateNext(step)
     case .activateLast: VirtualTerminals.activateLast()
     case .hold: terminal.setStopped(terminal.keys.withLock { $0.isHeld })
     case .reboot: ProcessTable.shared.find(1)?.send(SignalInformation(.interrupt, code: 128))

@@ -25,7 +25,7 @@ final class OpenTerminal: OpenFile {
   }
   private var isHungUp: Bool { terminal.state.withLock { isHungUp($0) } }
 
-  func close(_ description: FileDescription) { terminal.closed() }
+  func close(_ description: FileDescription) { terminal.close() }
 
   func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     if isHungUp { throw .ioError }

@@ -102,7 +102,7 @@ final class PseudoTerminal: TerminalDevice {
   }
 
   /// The slave is opened.
-  override func opened() throws(Errno) {
+  override func opened(isFirst: Bool) throws(Errno) {
     let isOpen = ends.withLock { ends in
       if ends.isLocked { return false }
       ends.slaves += 1
@@ -110,15 +110,18 @@ final class PseudoTerminal: TerminalDevice {
       return true
     }
     if !isOpen || state.withLock({ $0.isGone }) {
-      if isOpen { closed() }
+      if isOpen { closed(isLast: false) }
       throw .ioError
     }
   }
 
-  override func closed() {
+  override func closed(isLast: Bool) {
     ends.withLock { $0.slaves -= 1 }
     output.changed.wake()
   }
+
+  /// As long as there is a master.
+  override var outlivesItsOpenings: Bool { true }
 
   /// The last descriptor of every slave is closed: the master reads what is left, and then nothing more.
   fileprivate var isLeft: Bool { ends.withLock { $0.hadSlave && $0.slaves == 0 } }

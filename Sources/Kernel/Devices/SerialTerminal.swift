@@ -12,7 +12,6 @@ final class SerialTerminal: TerminalDevice {
   private let index: Int
   private let base: UInt16
   private let line: UInt8
-  private let openings = InterruptSpinLock<Int, LeafRank>(0)
   /// Woken when the other side's lines change.
   private let modem = WaitQueue()
 
@@ -87,19 +86,11 @@ final class SerialTerminal: TerminalDevice {
 
   // MARK: Opening
 
-  override func opened() {
-    let isFirst = openings.withLock { count in
-      count += 1
-      return count == 1
-    }
+  override func opened(isFirst: Bool) {
     if isFirst { port.setModemControl(3, clear: 0) }
   }
 
-  override func closed() {
-    let isLast = openings.withLock { count in
-      count -= 1
-      return count == 0
-    }
+  override func closed(isLast: Bool) {
     if isLast, state.withLock({ $0.line.termios.has(control: Termios.hangUpOnClose) }) { port.setModemControl(0, clear: 3) }
   }
 

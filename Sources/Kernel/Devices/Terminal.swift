@@ -43,6 +43,8 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
     var columns: UInt16 = 80
     /// Width and height in pixels, where somebody has said so.
     var pixels: UInt32 = 0
+    /// How many opens of it there are now.
+    var openings = 0
     /// Who opens it now finds it in use (TIOCEXCL).
     var isExclusive = false
     /// Settings that cannot be changed have their bits set, characters anything but 0 (TIOCSLCKTRMIOS).
@@ -101,9 +103,11 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   var forgetsSettings: Bool { true }
   /// Something has happened to it. No lock is held.
   func tell(_ change: TerminalChange) {}
-  /// It is opened once more, and once less.
-  func opened() throws(Errno) {}
-  func closed() {}
+  /// It is opened; `isFirst` where nobody had it open. And it is closed; `isLast` where nobody has it open any more.
+  func opened(isFirst: Bool) throws(Errno) {}
+  func closed(isLast: Bool) {}
+  /// Whether what the last one who closes it leaves behind is for the next one.
+  var outlivesItsOpenings: Bool { false }
   /// Something has been read: there is room for more input.
   func inputMoved() {}
   /// Input is nearly full, or no longer so.
@@ -239,10 +243,31 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
 
   /// Opens it; as the console, it is never hung up.
   final func open(flags: UInt32, isConsole: Bool = false) throws(Errno) -> OpenTerminal {
-    if state.withLock({ $0.isExclusive }), !Task.currentTask.process.who.has(.administrate) { throw .resourceBusy }
-    try opened()
+    let mayAlways = Task.currentTask.process.who.has(.administrate)
+    let isFirst: Bool? = state.withLock { state in
+      if state.isExclusive, !mayAlways { return nil }
+      state.openings += 1
+      return state.openings == 1
+    }
+    guard let isFirst else { throw .resourceBusy }
+    do { try opened(isFirst: isFirst) } catch {
+      _ = countClose()
+      throw error
+    }
     adoptIfFree(flags)
     return OpenTerminal(self, hangUps: isConsole ? nil : state.withLock { $0.hangUps })
+  }
+
+  /// One open less.
+  final func close() { closed(isLast: countClose()) }
+
+  private func countClose() -> Bool {
+    let stays = outlivesItsOpenings
+    return state.withLock { state in
+      state.openings -= 1
+      if state.openings == 0, !stays { (state.isExclusive, state.locked) = (false, nil) }
+      return state.openings == 0
+    }
   }
 }
 

@@ -113,12 +113,7 @@ final class VirtualTerminal: TerminalDevice {
     for byte in replies { receive(byte) }
   }
 
-  override func opened() {
-    openings.wrappingAdd(1, ordering: .acquiringAndReleasing)
-    screen.prepare()
-  }
-
-  override func closed() { openings.wrappingSubtract(1, ordering: .acquiringAndReleasing) }
+  override func opened(isFirst: Bool) { screen.prepare() }
 
   /// A screen is as large as its display.
   override func accepts(rows: UInt16, columns: UInt16) -> Bool { screen.size == (Int(rows), Int(columns)) }
@@ -131,8 +126,7 @@ final class VirtualTerminal: TerminalDevice {
   func show() { if !settings.withLock({ $0.isGraphic }) { screen.show() } }
 
   var lights: UInt8 { settings.withLock { $0.lights } ?? keys.withLock { $0.lights } }
-  private let openings = Atomic<Int>(0)
-  var isInUse: Bool { openings.load(ordering: .acquiring) > 0 || VirtualTerminals.active === self }
+  var isInUse: Bool { state.withLock { $0.openings > 0 } || VirtualTerminals.active === self }
 
   /// Output waits, or goes on: scroll lock.
   func setStopped(_ value: Bool) {

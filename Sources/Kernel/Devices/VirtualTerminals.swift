@@ -45,6 +45,9 @@ public enum VirtualTerminals {
 
   static var active: VirtualTerminal { all.value[activeIndex.load(ordering: .acquiring)] }
 
+  /// The one that is that many behind the one that will be seen: keys come faster than terminals are switched.
+  static func activateNext(_ step: Int) { activate((wantedIndex.load(ordering: .acquiring) + step + count) % count) }
+
   static func activateLast() { activate(lastIndex.load(ordering: .acquiring)) }
 
   /// Asks for another terminal to be seen, which is so a little later. Interrupt-safe.

@@ -138,3 +138,29 @@ CASE(breaks) {
   OK(ioctl(port, TIOCGSERIAL, &about));
   CHECK(about.type == 4 && about.line == 2 && about.port == 0x3e8 && about.irq == 4);
 }
+
+// A terminal is for all again when nobody has it open any more, and its settings can be changed.
+CASE(exclusive_while_open) {
+  open_loop();
+  OK(chmod("/dev/ttyS2", 0666));
+  OK(ioctl(port, TIOCEXCL));
+  struct termios lock;
+  memset(&lock, 0xff, sizeof lock);
+  OK(ioctl(port, TIOCSLCKTRMIOS, &lock));
+  int second = OK(dup(port));
+  OK(close(port));
+  EQUAL(reap(CHILD({
+    OK(setuid(1000));
+    FAILS(open("/dev/ttyS2", O_RDWR | O_NOCTTY | O_NONBLOCK), EBUSY);
+    OK(close(second));
+    FAILS(open("/dev/ttyS2", O_RDWR | O_NOCTTY | O_NONBLOCK), EBUSY);
+  })), 0);
+  OK(close(second));
+  EQUAL(reap(CHILD({
+    OK(setuid(1000));
+    int line = OK(open("/dev/ttyS2", O_RDWR | O_NOCTTY | O_NONBLOCK));
+    OK(ioctl(line, TIOCGLCKTRMIOS, &lock));
+    EQUAL(lock.c_lflag, 0);
+  })), 0);
+  OK(chmod("/dev/ttyS2", 0620));
+}
