@@ -59,7 +59,8 @@ let pure: [Target] = [
   logic("FAT", ["Primitives"]),
   logic("DiskFS", ["Primitives"]),
   logic("Partitions", ["Primitives"]),
-  logic("Terminal", ["Primitives"]),
+  logic("InputEvents"),
+  logic("Terminal", ["Primitives", "InputEvents"]),
   logic("FileLocks"),
   logic("Decompression", ["Primitives"]),
   logic("Initramfs", ["Primitives", "Decompression"]),
@@ -88,7 +89,7 @@ let bareKernel: [Target] = [
     ]),
   kernel(
     "Devices",
-    ["SystemABI", "Primitives", "Signals", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+    ["SystemABI", "Primitives", "Signals", "InputEvents", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("SystemVIPC", ["SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("PosixQueues", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),
@@ -138,7 +139,8 @@ let tests: [Target] = [
   .testTarget(
     name: "LogicTests",
     dependencies: [
-      "Primitives", "Memory", "Scheduling", "Signals", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData", "Ext2",
+      "Primitives", "Memory", "Scheduling", "Signals", "InputEvents", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData",
+      "Ext2",
       "FAT", "DiskFS", "Partitions", "Decompression", "FileLocks", "ImageKit",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),

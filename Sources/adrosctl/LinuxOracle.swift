@@ -16,6 +16,7 @@ enum LinuxOracle {
     "c/files/past_the_cache": "its disk is memory here, which 6.1 does not read past a cache; on a disk Linux 6.18 passes",
     "c/files/growing_together": "its disk is memory here, where files have no places; on a disk Linux 6.18 passes",
     "c/serial/hardware_flow": "Linux waits for an interrupt that tells of CTS, which QEMU's loop does not give",
+    "c/serial/no_echo_of_an_echo": "Linux echoes it for ever",
     "c/xattr/of_users": noUserAttributes, "c/xattr/of_users_in_memory": noUserAttributes, "c/xattr/room": noUserAttributes,
     "c/xattr/at_once": noUserAttributes, "c/xattr/with_the_host": noUserAttributes,
   ]
@@ -105,8 +106,10 @@ enum LinuxOracle {
     tree.add(RootEntry(path: "/command", kind: .data(Array("/tests/caserunner".utf8) + [0]), mode: 0o644))
     tree.add(RootEntry(path: "/tests/caserunner", kind: .file(Paths.program("caserunner")), mode: 0o755))
     // What Debian's kernel has as modules; the cases load them.
-    let overlay = kernel.deletingLastPathComponent().appendingPathComponent("../overlay.ko").standardizedFileURL
-    tree.add(RootEntry(path: "/lib/overlay.ko", kind: .file(overlay), mode: 0o644))
+    for module in ["overlay.ko", "evdev.ko"] {
+      let file = kernel.deletingLastPathComponent().appendingPathComponent("../\(module)").standardizedFileURL
+      tree.add(RootEntry(path: "/lib/\(module)", kind: .file(file), mode: 0o644))
+    }
     let list = cases.map { "\($0.limit) \($0.action)\n" }.joined()
     tree.add(RootEntry(path: "/tests/list", kind: .data(Array(list.utf8)), mode: 0o644))
     for program in programs { tree.add(RootEntry(path: "/tests/c/\(program.lastPathComponent)", kind: .file(program), mode: 0o755)) }

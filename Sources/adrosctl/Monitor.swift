@@ -86,6 +86,21 @@ final class Monitor {
     }
   }
 
+  /// Moves the mouse, to the right and down, and turns its wheel away from the hand.
+  func moveMouse(x: Int = 0, y: Int = 0, wheel: Int = 0) throws {
+    func event(_ type: String, _ data: [String: Any]) -> [String: Any] { ["type": type, "data": data] }
+    var events = [event("rel", ["axis": "x", "value": x]), event("rel", ["axis": "y", "value": y])]
+    if wheel != 0 { events.append(event("btn", ["down": true, "button": wheel > 0 ? "wheel-up" : "wheel-down"])) }
+    try execute("input-send-event", ["events": events])
+  }
+
+  /// Presses a button of the mouse: `left`, `right`, `middle`, `side` or `extra`.
+  func click(_ button: String) throws {
+    for isDown in [true, false] {
+      try execute("input-send-event", ["events": [["type": "btn", "data": ["down": isDown, "button": button]] as [String: Any]]])
+    }
+  }
+
   /// Types a text as on a US keyboard, no faster than QEMU's keyboard has room for: sixteen bytes that the guest has not taken.
   func type(_ text: String) throws {
     for character in text {

@@ -6,6 +6,7 @@ enum ScreenTests {
   private static let cases: [(name: String, body: @Sendable (Person) async throws -> Void)] = [
     ("a shell's jobs", jobs), ("older lines and other terminals", history), ("vim", vim), ("less", less), ("tmux", tmux),
     ("dialog", dialog), ("top", top), ("colours", colours),
+    ("keyboard and mouse", devices),
   ]
   /// The same size twice: VGA's text mode, and a frame buffer that shows 25 rows of 80.
   private static let displays: [(name: String, words: [String])] = [("screen", []), ("frame buffer", ["video=640x400"])]
@@ -187,6 +188,26 @@ enum ScreenTests {
     try await person.sees("> ")
   }
 
+  /// The devices behind the terminals: scan codes as they come, and events.
+  private static func devices(_ person: Person) async throws {
+    try person.type("clear; stty -echo; { echo ready; od -An -v -tx1 -w1; } < /dev/kbd\n")
+    try await person.sees("ready\n")
+    try person.press("a", "up")
+    // As they go down and come up.
+    try await person.sees(" 1e\n 9e\n e0\n 48\n e0\n c8")
+    try person.press("ctrl-c")
+    try await person.sees("> ")
+    // Time, type, code and value: 8 half words an event.
+    try person.type("clear; stty echo; { echo ready; od -An -v -tx2 -w16 -N144 | cut -c21-; } < /dev/input/event1\n")
+    try await person.sees("ready\n", not: "c8")
+    try person.move(x: 5, y: -3)
+    try person.click("left")
+    try person.move(wheel: 1)
+    let left = " 0001 0110 0001 0000\n 0000 0000 0000 0000\n 0001 0110 0000 0000\n 0000 0000 0000 0000\n"
+    try await person.sees(
+      " 0002 0000 0005 0000\n 0002 0001 fffd ffff\n 0000 0000 0000 0000\n" + left + " 0002 0008 0001 0000\n 0000 0000 0000 0000\n> ")
+  }
+
   private static func colours(_ person: Person) async throws {
     try await person.command(#"clear; printf '\e[31;1mR\e[44mB\e[0;7mI\e[m\e(0q\e(B\xc3\xa9\n'"#, "> ")
     let screen = try await person.sees("RBI")
@@ -207,6 +228,8 @@ struct Person {
   init(_ monitor: Monitor) { self.monitor = monitor }
 
   func type(_ text: String) throws { try monitor.type(text) }
+  func move(x: Int = 0, y: Int = 0, wheel: Int = 0) throws { try monitor.moveMouse(x: x, y: y, wheel: wheel) }
+  func click(_ button: String) throws { try monitor.click(button) }
   func press(_ keys: String...) throws { for key in keys { try monitor.press(KeyNames.chord(key)) } }
 
   /// Types a line and waits for what is to be seen then.

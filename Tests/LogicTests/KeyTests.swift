@@ -1,8 +1,11 @@
+import InputEvents
 import Terminal
 import Testing
 
 /// A keyboard in front of a terminal.
 private struct Desk {
+  var codes = ScanCodes()
+  var down = CodeSet(EventType.key.codes)
   var keyboard = KeyboardState()
   var keys = KeyState()
   var map = KeyMap()
@@ -12,7 +15,9 @@ private struct Desk {
   mutating func take(_ bytes: [UInt8]) -> [KeyAction] {
     var actions: [KeyAction] = []
     for byte in bytes {
-      guard let (event, isRepeat) = keyboard.take(byte) else { continue }
+      guard let event = codes.take(byte) else { continue }
+      let isRepeat = event.isPressed && down[UInt16(event.code)]
+      down[UInt16(event.code)] = event.isPressed
       if let symbol = map.symbol(event.code, 0), symbol.kind == .modifier {
         keyboard.hold(symbol.value, event, isRepeat: isRepeat)
         if !event.isPressed, symbol.value == 3, case .input(let bytes) = keys.altReleased() { actions.append(.input(bytes)) }

@@ -35,11 +35,11 @@ public enum DebianPackages {
   public static func kernelScript(cache: String) -> String {
     """
     \(preparation(cache))
-    if ! ls '\(cache)'/linux/overlay.ko '\(cache)'/linux/boot/vmlinuz-* > /dev/null 2>&1; then
+    if ! ls '\(cache)'/linux/overlay.ko '\(cache)'/linux/evdev.ko '\(cache)'/linux/boot/vmlinuz-* > /dev/null 2>&1; then
       name=$(apt -s install linux-image-686-pae | sed -n 's/^Inst \\(linux-image-[0-9][0-9]*[.][^ ]*\\) .*/\\1/p')
       (cd '\(cache)' && apt download "$name" && dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x -C '\(cache)' --one-top-level=linux ./boot \
-        --wildcards '*/overlay.ko')
-      ln -f '\(cache)'/linux/lib/modules/*/kernel/fs/overlayfs/overlay.ko '\(cache)/linux/overlay.ko'
+        --wildcards '*/overlay.ko' '*/evdev.ko')
+      find '\(cache)/linux/lib' -name '*.ko' -exec ln -f '{}' '\(cache)/linux' ';'
     fi
     ls '\(cache)'/linux/boot/vmlinuz-*
     """

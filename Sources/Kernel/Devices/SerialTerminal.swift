@@ -94,6 +94,8 @@ final class SerialTerminal: TerminalDevice {
     if isLast, state.withLock({ $0.line.termios.has(control: Termios.hangUpOnClose) }) { port.setModemControl(0, clear: 3) }
   }
 
+  override var hearsItself: Bool { port.modemControl & 0x10 != 0 }
+
   // MARK: Control
 
   /// The lines' bits in `ioctl` and in the chip's registers: DTR, RTS, OUT1, loop; CTS, DCD, RI, DSR.

@@ -118,6 +118,8 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   func controlDevice(_ command: UInt32, _ argument: UInt32) throws(Errno) -> Int32? { nil }
   /// Whether a terminal's size can be this.
   func accepts(rows: UInt16, columns: UInt16) -> Bool { true }
+  /// Whether what it sends comes back to it: echo would be echoed, and never end.
+  var hearsItself: Bool { false }
   /// Waits until what was written has left.
   func drain() throws(Errno) {}
   /// Sends the line's rest state for some tenths of a second.
@@ -162,8 +164,12 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
 
   private final func send(afterEvent event: TerminalEvent, _ state: inout State) {
     if case .signal = event, !state.line.termios.has(local: Termios.noFlush) { for output in outputs { output.flush() } }
+    sendEcho(&state)
+  }
+
+  final func sendEcho(_ state: inout State) {
     let echo = state.line.takeEcho()
-    if !echo.isEmpty { send(echo) }
+    if !echo.isEmpty, !hearsItself { send(echo) }
   }
 
   /// Where input begins to be full: there is room for what is on its way.
@@ -218,8 +224,7 @@ open class TerminalDevice: ControllingTerminal, TerminalName {
   final func changeFlow(_ change: (inout LineDiscipline) -> Bool) {
     let (isNew, isStopped) = state.withLock { state in
       let isNew = change(&state.line)
-      let echo = state.line.takeEcho()
-      if !echo.isEmpty { send(echo) }
+      sendEcho(&state)
       return (isNew, state.line.isStopped)
     }
     guard isNew else { return }

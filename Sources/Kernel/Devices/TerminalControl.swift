@@ -125,8 +125,7 @@ extension TerminalDevice {
       new.discipline = 0
       if let locked = state.locked { new.keep(locked, of: old) }
       let isStarted = state.line.set(new)
-      let echo = state.line.takeEcho()
-      if !echo.isEmpty { send(echo) }
+      sendEcho(&state)
       return (old, new, isStarted)
     }
     readers.wake()

@@ -15,7 +15,7 @@ public enum Terminals {
       VirtualTerminals.start(display)
       terminals.append(("tty0", ActiveTerminal()))
       for terminal in VirtualTerminals.all.value { terminals.append(("tty\(terminal.index + 1)", terminal)) }
-      if let found = Keyboard() { keyboard.set(found) } else { log("keyboard: there is no controller") }
+      startInput()
     }
     var console = terminals.first?.device
     for name in consoles {
@@ -48,7 +48,14 @@ public enum Terminals {
     return result
   }
 
-  private static let keyboard = BootCell<Keyboard>()
+  private static func startInput() {
+    guard let controller = PS2Controller() else { return log("keyboard: there is no controller") }
+    let mouse = Mouse.find(controller)
+    let keyboard = Keyboard(controller)
+    Keyboard.shared.set(keyboard)
+    keyboard.register(index: 0)
+    mouse?.register(index: 1)
+  }
 }
 
 /// A name for a terminal, which may be another one at another time.

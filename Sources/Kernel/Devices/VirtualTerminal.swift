@@ -1,3 +1,4 @@
+import InputEvents
 import Machine
 import Sync
 import Synchronization
@@ -133,10 +134,10 @@ final class VirtualTerminal: TerminalDevice {
     changeFlow { value ? $0.stop() : $0.start() }
   }
 
-  /// Whether a byte from the keyboard goes to the program as it is, or to nobody.
-  func takesRaw(_ byte: UInt8) -> Bool {
+  /// Whether a key's scan codes go to the program, or to nobody.
+  func takesRaw(_ event: KeyEvent) -> Bool {
     switch settings.withLock({ $0.keyboard }) {
-    case .raw: receive(byte)
+    case .raw: for byte in ScanCodes.bytes(event) { receive(byte) }
     case .off: break
     default: return false
     }

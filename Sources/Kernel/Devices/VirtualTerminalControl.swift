@@ -1,3 +1,4 @@
+import InputEvents
 import Machine
 import Processes
 import Sync
@@ -59,6 +60,7 @@ extension VirtualTerminal {
         $0.hasNumLock = argument & 2 != 0
         $0.hasCapsLock = argument & 4 != 0
       }
+    case 0x4B52: try controlRepetition(argument)  // KDKBDREP
     case 0x4B46, 0x4B47: try controlKeyMap(argument, isSet: command == 0x4B47)  // KDGKBENT, KDSKBENT
     case 0x4B72: try controlFont(argument)  // KDFONTOP
     case 0x4B66: try putFontMap(argument)  // GIO_UNIMAP
@@ -66,6 +68,20 @@ extension VirtualTerminal {
     default: return try control(switching: command, argument)
     }
     return 0
+  }
+
+  /// `struct kbd_repeat`: milliseconds until a key repeats, and from then on; what is not above 0 stays. Answers what it is now.
+  private func controlRepetition(_ address: UInt32) throws(Errno) {
+    try require(.terminals)
+    guard Keyboard.shared.isSet else { throw .invalidArgument }
+    let keyboard = Keyboard.shared.value
+    for code in UInt16(0)..<2 {
+      let value = Int32(bitPattern: try UserMemory.read32(address &+ UInt32(code) * 4))
+      if value > 0 { keyboard.report(InputEvent(.repetition, code, value, time: Clock.monotonic)) }
+    }
+    guard let (delay, period) = keyboard.state.withLock({ $0.input.repetition }) else { return }
+    try UserMemory.write32(UInt32(bitPattern: delay), to: address)
+    try UserMemory.write32(UInt32(bitPattern: period), to: address &+ 4)
   }
 
   /// `struct kbentry`: a table, a key, and a symbol; as key 0 the whole table with 0 for none, as 127 with 1 for an empty one.

@@ -104,6 +104,9 @@ public enum Clock {
   /// Nanoseconds since 1970-01-01 UTC.
   public static var realtime: Int64 { unsafe Int64(truncatingIfNeeded: monotonic) &+ realtimeOffset }
 
+  /// What the wall clock, as it is set now, has said so many nanoseconds after the boot.
+  public static func realtime(at sinceBoot: UInt64) -> Int64 { unsafe Int64(truncatingIfNeeded: sinceBoot) &+ realtimeOffset }
+
   /// When the wall clock says so many nanoseconds, as it is set now: nanoseconds since boot, 0 for what was before.
   public static func sinceBoot(wallClock nanoseconds: UInt64) -> UInt64 {
     let (time, overflow) = unsafe Int64(clamping: nanoseconds).subtractingReportingOverflow(realtimeOffset)

@@ -47,7 +47,7 @@ static int excluded(int n) {
 }
 
 static unsigned char *buffer, *edge;
-static int files[8], objects[3];
+static int files[16], objects[3];
 
 static unsigned argument(void) {
   unsigned r = next();
@@ -55,7 +55,7 @@ static unsigned argument(void) {
   case 0: return 0;
   case 1: return next() % 32;
   case 2: return files[next() % 8];
-  case 3: return files[next() % 8];
+  case 3: return files[next() % (8)];
   case 4: return (unsigned)(uintptr_t)(buffer + next() % 4096);
   case 5: return (unsigned)(uintptr_t)buffer;
   case 6: return (unsigned)(uintptr_t)(edge - next() % 64);
@@ -250,13 +250,15 @@ LIMITED_CASE(random_calls, 600) {
   remove_queues();
 }
 
-// What an ordinary user asks of the terminals and the display that somebody has opened for them: nothing may panic or hang.
-static const char *const nodes[] = {"/dev/tty1", "/dev/tty2", "/dev/tty6", "/dev/ttyS2", "/dev/fb0", "/dev/ptmx", "/dev/null"};
+// What an ordinary user asks of the terminals, the display, the keyboard and the mouse that somebody has opened for them: nothing may panic or hang.
+static const char *const nodes[] = {"/dev/tty1", "/dev/tty2", "/dev/tty6", "/dev/ttyS2", "/dev/fb0", "/dev/ptmx", "/dev/null",
+                                    "/dev/input/event0", "/dev/input/event1"};
 enum { NODES = sizeof nodes / sizeof *nodes };
 
 static unsigned device_request(void) {
   unsigned r = next();
-  switch (r % 8) {
+  switch (r % 9) {
+  case 8: return 0x4500 | next() % 0xB0 | next() % 128 << 16 | next() % 4 << 30; // input devices
   case 0: case 1: return 0x5400 + next() % 0x60;             // terminals
   case 2: return 0x4B00 + next() % 0x80;                     // displays and keyboards
   case 3: return 0x5600 + next() % 16;                       // which terminal is seen
@@ -276,11 +278,11 @@ LIMITED_CASE(random_ioctls, 120) {
     CHILD({
       state = seed * 2654435761ull + worker;
       OK(setsid());
-      for (int i = 0; i < NODES; i++) files[i] = OK(open(nodes[i], O_RDWR | O_NOCTTY | O_NONBLOCK));
+      for (int i = 0; i < NODES; i++) files[i] = OK(open(nodes[i], (i < 7 ? O_RDWR : O_RDONLY) | O_NOCTTY | O_NONBLOCK));
       int unlocked = 0, number;
       OK(ioctl(files[5], 0x40045431, &unlocked)); // TIOCSPTLCK
       OK(ioctl(files[5], 0x80045430, &number));   // TIOCGPTN
-      files[7] = OK(ioctl(files[5], 0x5441, O_RDWR | O_NONBLOCK)); // TIOCGPTPEER: its session's terminal
+      files[NODES] = OK(ioctl(files[5], 0x5441, O_RDWR | O_NONBLOCK)); // TIOCGPTPEER: its session's terminal
       OK(setgroups(0, NULL));
       OK(setgid(65534));
       OK(setuid(65534));
@@ -294,7 +296,7 @@ LIMITED_CASE(random_ioctls, 120) {
       edge = buffer + 2 * 4096;
       for (unsigned i = 0; i < rounds; i++) {
         if (i % 32 == 0) fill();
-        int file = files[next() % 8];
+        int file = files[next() % (NODES + 1)];
         unsigned request = device_request();
         if (next() % 64 == 0) {
           if (write(file, buffer + next() % 4096, next() % 64) < 0) continue;

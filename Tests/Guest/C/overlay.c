@@ -50,15 +50,9 @@ static void lay(const char *options) {
   if (mount("overlay", "m", "overlay", 0, options)) FAIL("%s", options);
 }
 #define PLAIN "lowerdir=l,upperdir=u,workdir=w"
-static void load_module(void) {
-  int module = open("/lib/overlay.ko", O_RDONLY);
-  if (module < 0) return;
-  if (syscall(SYS_finit_module, module, "", 0)) CHECK(errno == EEXIST);
-  OK(close(module));
-}
 // Empty layers, in memory.
 static void layers(void) {
-  load_module();
+  load_module("overlay");
   OK(mkdir("memory", 0755));
   OK(mount("none", "memory", "tmpfs", 0, "size=64m"));
   OK(chdir("memory"));
@@ -624,7 +618,7 @@ CASE(random_operations) {
 }
 
 CASE(on_the_disk) {
-  load_module();
+  load_module("overlay");
   on_disk();
   for (const char *name = "lkuwm"; *name; name++) {
     char text[2] = {*name};

@@ -139,6 +139,21 @@ CASE(breaks) {
   CHECK(about.type == 4 && about.line == 2 && about.port == 0x3e8 && about.irq == 4);
 }
 
+// Whose own echo would be echoed hears it once.
+CASE(no_echo_of_an_echo) {
+  open_loop();
+  settings.c_lflag |= ECHO;
+  OK(tcsetattr(port, TCSANOW, &settings));
+  EQUAL(write(port, "once", 4), 4);
+  char got[8] = "";
+  for (int have = 0; have < 4;) have += OK(read(port, got + have, 4 - have));
+  CHECK(!memcmp(got, "once", 4));
+  struct pollfd one = {.fd = port, .events = POLLIN};
+  EQUAL(poll(&one, 1, 100), 0);
+  settings.c_lflag &= ~ECHO;
+  OK(tcsetattr(port, TCSANOW, &settings));
+}
+
 // A terminal is for all again when nobody has it open any more, and its settings can be changed.
 CASE(exclusive_while_open) {
   open_loop();

@@ -1,3 +1,5 @@
+import InputEvents
+
 /// What a key makes a terminal do.
 public enum KeyAction: Equatable, Sendable {
   case none
@@ -187,27 +189,16 @@ public struct KeyState: Sendable {
   }
 }
 
-/// A keyboard: which modifiers are held.
+/// Which modifiers of a keyboard are held.
 public struct KeyboardState: Sendable {
-  private var codes = ScanCodes()
   /// How many keys of each modifier are down.
   private var held: InlineArray<4, UInt8> = .init(repeating: 0)
-  private var down: InlineArray<128, Bool> = .init(repeating: false)
   public init() {}
 
   public var modifiers: UInt8 {
     var bits: UInt8 = 0
     for index in 0..<4 where held[index] > 0 { bits |= 1 << UInt8(index) }
     return bits
-  }
-
-  /// The event that a byte from the keyboard completes, and whether the key was down already.
-  public mutating func take(_ byte: UInt8) -> (event: KeyEvent, isRepeat: Bool)? {
-    guard let event = codes.take(byte) else { return nil }
-    let isRepeat = event.isPressed && down[Int(event.code)]
-    // Pause never comes up.
-    down[Int(event.code)] = event.isPressed && event.code != 119
-    return (event, isRepeat)
   }
 
   /// A modifier goes down or comes up.

@@ -12,7 +12,7 @@ public struct KeyEvent: Equatable, Sendable {
 /// uapi/linux/input-event-codes.h for what comes out.
 public struct ScanCodes: Sendable {
   private var prefix: UInt8 = 0
-  /// Bytes of the Pause key that are still to come: it has no others, and never comes up.
+  /// Bytes behind Pause's prefix that are still to come.
   private var left = 0
 
   public init() {}
@@ -20,10 +20,10 @@ public struct ScanCodes: Sendable {
   public mutating func take(_ byte: UInt8) -> KeyEvent? {
     if left > 0 {
       left -= 1
-      return left == 0 ? KeyEvent(119, isPressed: true) : nil
+      return left == 0 ? KeyEvent(Self.pause, isPressed: byte & 0x80 == 0) : nil
     }
     if byte == 0xE1 {
-      left = 5
+      left = 2
       return nil
     }
     if byte == 0xE0 {
@@ -32,9 +32,18 @@ public struct ScanCodes: Sendable {
     }
     let isExtended = prefix == 0xE0
     prefix = 0
-    let key = byte & 0x7F
-    let code = isExtended ? Self.extended(key) : key <= 0x58 ? key : 0
+    let code = isExtended ? Self.extended(byte & 0x7F) : Self.plain(byte & 0x7F)
     return code == 0 ? nil : KeyEvent(code, isPressed: byte & 0x80 == 0)
+  }
+
+  private static let pause: UInt8 = 119
+
+  private static func plain(_ key: UInt8) -> UInt8 {
+    switch key {
+    case 1...0x53, 0x56...0x58: key
+    case 0x54: 99  // Print with Alt: System Request
+    default: 0
+    }
   }
 
   /// Those with 0xE0 in front. The shifts that some bring along are nobody's.
@@ -45,7 +54,7 @@ public struct ScanCodes: Sendable {
     case 0x35: 98  // / of the keypad
     case 0x37: 99  // Print, System Request
     case 0x38: 100  // right Alt
-    case 0x46: 119  // Control with Pause
+    case 0x46: pause  // Control with Pause
     case 0x47...0x49: key - 0x47 + 102  // Home, up, page up
     case 0x4B: 105
     case 0x4D: 106
@@ -53,5 +62,19 @@ public struct ScanCodes: Sendable {
     case 0x5B...0x5D: key - 0x5B + 125  // left and right logo, menu
     default: 0
     }
+  }
+
+  /// The bytes of an event, as a keyboard would send them: none where there is no such key.
+  public static func bytes(_ event: KeyEvent) -> [UInt8] {
+    let up: UInt8 = event.isPressed ? 0 : 0x80
+    if event.code == pause { return [0xE1, 0x1D | up, 0x45 | up] }
+    if plain(event.code) == event.code, event.code != 0 { return [event.code | up] }
+    for key in UInt8(1)..<0x80 where extended(key) == event.code && event.code != 0 { return [0xE0, key | up] }
+    return []
+  }
+
+  /// Codes of keys that there may be.
+  public static func forEachCode(_ body: (UInt8) -> Void) {
+    for code in UInt8(1)..<0x80 where !bytes(KeyEvent(code, isPressed: true)).isEmpty { body(code) }
   }
 }
