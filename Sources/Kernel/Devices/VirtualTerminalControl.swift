@@ -50,6 +50,7 @@ extension VirtualTerminal {
     case 0x4B32:  // KDSETLED
       try requireOwn()
       settings.withLock { $0.lights = argument > 7 ? nil : UInt8(argument) }
+      VirtualTerminals.showLights()
     case 0x4B64:  // KDGKBLED
       let flags: [1 of UInt8] = [keys.withLock { $0.lights }]
       try UserMemory.write(flags.span, to: argument)
@@ -60,6 +61,7 @@ extension VirtualTerminal {
         $0.hasNumLock = argument & 2 != 0
         $0.hasCapsLock = argument & 4 != 0
       }
+      VirtualTerminals.showLights()
     case 0x4B52: try controlRepetition(argument)  // KDKBDREP
     case 0x4B46, 0x4B47: try controlKeyMap(argument, isSet: command == 0x4B47)  // KDGKBENT, KDSKBENT
     case 0x4B72: try controlFont(argument)  // KDFONTOP

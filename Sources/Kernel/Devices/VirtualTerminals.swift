@@ -67,7 +67,11 @@ public enum VirtualTerminals {
     lastIndex.store(old, ordering: .releasing)
     all.value[old].screen.setShown(false)
     switched.value.wake()
+    showLights()
   }
+
+  /// The keyboard's lights are those of the terminal that is seen.
+  static func showLights() { if Keyboard.shared.isSet { Keyboard.shared.value.show(active.lights) } }
 
   /// Draws with another font; the terminals get the size that it leaves them. False where that cannot be.
   static func set(_ font: Font) -> Bool {

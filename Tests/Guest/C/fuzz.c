@@ -315,6 +315,14 @@ LIMITED_CASE(random_ioctls, 120) {
     EQUAL(status, 0);
   }
   CHECK(shared->calls > rounds);
+  for (int i = 0; i < 3; i++) {
+    int file = OK(open(nodes[i], O_RDWR | O_NOCTTY | O_NONBLOCK));
+    OK(ioctl(file, 0x4B45, 3)); // KDSKBMODE, K_UNICODE
+    OK(ioctl(file, 0x4B65, 0)); // KDSKBLED
+    OK(ioctl(file, 0x4B32, 8)); // KDSETLED: what the locks are
+    OK(ioctl(file, 0x4B3A, 0)); // KDSETMODE, KD_TEXT
+    OK(close(file));
+  }
   // Whoever comes next finds them as they were.
   int display = OK(open("/dev/fb0", O_RDWR)), seen = OK(open("/dev/tty1", O_RDWR | O_NOCTTY));
   OK(ioctl(seen, 0x4B3A, 0)); // KDSETMODE, KD_TEXT

@@ -97,8 +97,8 @@ final class Keyboard: InputDevice, PS2Receiver {
 
   // MARK: What it does itself
 
-  /// The lights that a terminal wants: scroll, number and capitals lock from bit 0 on.
-  private func show(_ lights: UInt8) {
+  /// Shows the lights that a terminal wants: scroll, number and capitals lock from bit 0 on. Interrupt-safe.
+  func show(_ lights: UInt8) {
     let isNew = keys.withLock { keys in
       if keys.lights == lights { return false }
       keys.lights = lights
