@@ -113,24 +113,27 @@ let bareKernel: [Target] = [
 let programs = [
   "init", "sh", "ls", "cat", "echo", "mkdir", "rm", "cp", "mv", "ln", "ps", "kill", "mount", "umount", "sync", "df", "dmesg", "sleep",
   "uname",
-  "wc", "head", "poweroff", "true", "false",
+  "wc", "head", "loadkeys", "poweroff", "true", "false",
 ]
 
 let shellCore = Target.target(name: "ShellCore", path: "Sources/Userland/ShellCore", swiftSettings: safe)
+let keyMaps = Target.target(name: "KeyMaps", dependencies: ["Terminal"], path: "Sources/Userland/KeyMaps", swiftSettings: safe)
 
 /// Programs of the guest tests, under Tests/Guest/Programs.
 let testPrograms = ["caserunner", "filesteps", "powercut"]
 
 let userland: [Target] =
   [
-    logic("SystemABI", path: "SystemABI"), shellCore,
+    logic("SystemABI", path: "SystemABI"), logic("Primitives", path: "Primitives"), logic("InputEvents"),
+    logic("Terminal", ["Primitives", "InputEvents"]), shellCore, keyMaps,
     .target(name: "CRuntime", path: "Sources/Kernel/CRuntime"),
     .target(name: "CSystem", dependencies: ["CRuntime"], path: "Sources/Userland/CSystem"),
     .target(name: "UserKit", dependencies: ["CSystem", "SystemABI"], path: "Sources/Userland/UserKit", swiftSettings: trusted),
   ]
   + (programs + testPrograms).map { name in
     .executableTarget(
-      name: name, dependencies: ["UserKit", "SystemABI"] + (name == "sh" ? ["ShellCore"] : []),
+      name: name,
+      dependencies: ["UserKit", "SystemABI"] + (name == "sh" ? ["ShellCore"] : name == "loadkeys" ? ["KeyMaps", "Terminal"] : []),
       path: (testPrograms.contains(name) ? "Tests/Guest/Programs/" : "Sources/Userland/Programs/") + name, swiftSettings: safe,
       linkerSettings: bareLink("userland"))
   }
@@ -141,7 +144,7 @@ let tests: [Target] = [
     dependencies: [
       "Primitives", "Memory", "Scheduling", "Signals", "InputEvents", "Terminal", "Executables", "Initramfs", "BootOptions", "BootData",
       "Ext2",
-      "FAT", "DiskFS", "Partitions", "Decompression", "FileLocks", "ImageKit",
+      "FAT", "DiskFS", "Partitions", "Decompression", "FileLocks", "ImageKit", "KeyMaps",
     ], path: "Tests/LogicTests", swiftSettings: host),
   .testTarget(name: "ShellCoreTests", dependencies: ["ShellCore"], path: "Tests/ShellCoreTests", swiftSettings: host),
 ]
@@ -176,5 +179,5 @@ default:
       .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
       .package(url: "https://github.com/swiftlang/swift-subprocess", exact: "1.0.2"),
     ],
-    targets: pure + [shellCore] + hostTargets + tests)
+    targets: pure + [shellCore, keyMaps] + hostTargets + tests)
 }

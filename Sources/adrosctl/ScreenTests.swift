@@ -6,7 +6,7 @@ enum ScreenTests {
   private static let cases: [(name: String, body: @Sendable (Person) async throws -> Void)] = [
     ("a shell's jobs", jobs), ("older lines and other terminals", history), ("vim", vim), ("less", less), ("tmux", tmux),
     ("dialog", dialog), ("top", top), ("colours", colours),
-    ("keyboard and mouse", devices),
+    ("keyboard and mouse", devices), ("key maps", keyMaps),
   ]
   /// The same size twice: VGA's text mode, and a frame buffer that shows 25 rows of 80.
   private static let displays: [(name: String, words: [String])] = [("screen", []), ("frame buffer", ["video=640x400"])]
@@ -48,6 +48,8 @@ enum ScreenTests {
     guard let tree = try await ProgramTests.unpack(packages, results, "screen: Debian's programs") else { return }
     var root = RootTree()
     try root.addTree(tree)
+    root.add(RootEntry(path: "/usr/bin/loadkeys", kind: .file(Paths.program("loadkeys")), mode: 0o755))
+    try root.addTree(Paths.inTop("rootfs/usr/share/keymaps"), at: "/usr/share/keymaps")
     let image = try Paths.scratch("screen.ext2")
     try Ext2Image(time: 1_700_000_000, label: "screen", size: 1 << 29).write(root, to: image.path)
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("screen-\(ProcessInfo.processInfo.processIdentifier)")
@@ -206,6 +208,19 @@ enum ScreenTests {
     let left = " 0001 0110 0001 0000\n 0000 0000 0000 0000\n 0001 0110 0000 0000\n 0000 0000 0000 0000\n"
     try await person.sees(
       " 0002 0000 0005 0000\n 0002 0001 fffd ffff\n 0000 0000 0000 0000\n" + left + " 0002 0008 0001 0000\n 0000 0000 0000 0000\n> ")
+  }
+
+  private static func keyMaps(_ person: Person) async throws {
+    try await person.command("loadkeys nothing; loadkeys", "nothing.map: No such file or directory\nloadkeys: usage: ")
+    try await person.command("clear; loadkeys de; echo $?", "0\n> ")
+    try person.press("y", "minus", "shift-semicolon", "alt_r-q", "equal", "e")
+    try await person.sees("0\n> zßÖ@é")
+    // Control with what is Z now, and the way back: a Y is where a US keyboard has its Z.
+    try person.press("ctrl-u")
+    try person.type("loadkezs us\n")
+    try person.type("clear\n")
+    try await person.sees("> ", not: "zßÖ")
+    try await person.command("echo yes", "echo yes\nyes\n> ")
   }
 
   private static func colours(_ person: Person) async throws {

@@ -145,7 +145,7 @@ import Testing
         count += 1
       }
     }
-    #expect(count == 2 * 105)
+    #expect(count == 2 * 107)
     let others = [codes.take(0x54), codes.take(0x55), codes.take(0)]
     #expect(others == [KeyEvent(99, isPressed: true), nil, nil])
   }

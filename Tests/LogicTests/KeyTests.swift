@@ -3,7 +3,7 @@ import Terminal
 import Testing
 
 /// A keyboard in front of a terminal.
-private struct Desk {
+struct Desk {
   var codes = ScanCodes()
   var down = CodeSet(EventType.key.codes)
   var keyboard = KeyboardState()

@@ -42,6 +42,8 @@ public struct ScanCodes: Sendable {
     switch key {
     case 1...0x53, 0x56...0x58: key
     case 0x54: 99  // Print with Alt: System Request
+    case 0x73: 89  // beside the right shift in Brazil
+    case 0x7E: 121  // the keypad's comma there
     default: 0
     }
   }
@@ -68,8 +70,10 @@ public struct ScanCodes: Sendable {
   public static func bytes(_ event: KeyEvent) -> [UInt8] {
     let up: UInt8 = event.isPressed ? 0 : 0x80
     if event.code == pause { return [0xE1, 0x1D | up, 0x45 | up] }
-    if plain(event.code) == event.code, event.code != 0 { return [event.code | up] }
-    for key in UInt8(1)..<0x80 where extended(key) == event.code && event.code != 0 { return [0xE0, key | up] }
+    if event.code == 0 { return [] }
+    if plain(event.code) == event.code { return [event.code | up] }
+    for key in UInt8(1)..<0x80 where extended(key) == event.code { return [0xE0, key | up] }
+    for key in UInt8(1)..<0x80 where plain(key) == event.code { return [key | up] }
     return []
   }
 

@@ -16,6 +16,34 @@ public struct KeySymbol: Equatable, Sendable {
   public var character: UInt32? { bits < 0x1000 ? nil : UInt32(bits ^ 0xF000) }
 
   public static let none = KeySymbol(.special, 0)
+
+  /// What control or alt make of a character.
+  public func changed(by modifiers: UInt8) -> KeySymbol {
+    guard kind == .latin || kind == .letter else { return self }
+    var byte = value
+    if modifiers & Modifier.control != 0 {
+      switch byte {
+      case 0x40...0x7E: byte &= 0x1F
+      case 0x20, 0x32: byte = 0
+      case 0x2F, 0x2D: byte = 0x1F
+      case 0x33...0x37: byte = byte - 0x33 + 0x1B
+      case 0x38, 0x3F: byte = 0x7F
+      case 0x7F: byte = 8
+      case 9, 0x1B: break
+      default: if modifiers & Modifier.alt == 0 { return .none }
+      }
+    }
+    return KeySymbol(modifiers & Modifier.alt != 0 ? .meta : .latin, byte)
+  }
+
+  /// The large letter, of ASCII or Latin-1; anything else is as it is.
+  public var capital: KeySymbol {
+    guard kind == .letter else { return self }
+    switch value {
+    case 0x61...0x7A, 0xE0...0xF6, 0xF8...0xFE: return KeySymbol(.letter, value - 0x20)
+    default: return self
+    }
+  }
 }
 
 /// Which modifiers are held, as the number of a map's table: shift, AltGr, control, alt.
@@ -45,7 +73,7 @@ public struct KeyMap: Sendable {
       Modifier.control, Modifier.alt, Modifier.control | Modifier.alt, Modifier.control | Modifier.shift, Modifier.alt | Modifier.shift,
     ] {
       var symbols = table & Modifier.shift != 0 ? shifted : plain
-      for code in symbols.indices { symbols[code] = Self.changed(symbols[code], table) }
+      for code in symbols.indices { symbols[code] = symbols[code].changed(by: table) }
       Self.fillKeys(&symbols, modifiers: table)
       tables[Int(table)] = symbols
     }
@@ -77,25 +105,6 @@ public struct KeyMap: Sendable {
       symbols[code] = byte == 13 ? KeySymbol(.special, 1) : KeySymbol(isLetter ? .letter : .latin, byte)
     }
     symbols[86] = KeySymbol(.latin, text.description.utf8.contains(0x7C) ? 0x3E : 0x3C)
-  }
-
-  /// What control or alt make of a character.
-  private static func changed(_ symbol: KeySymbol, _ modifiers: UInt8) -> KeySymbol {
-    guard symbol.kind == .latin || symbol.kind == .letter else { return symbol }
-    var byte = symbol.value
-    if modifiers & Modifier.control != 0 {
-      switch byte {
-      case 0x40...0x7E: byte &= 0x1F
-      case 0x20, 0x32: byte = 0
-      case 0x2F, 0x2D: byte = 0x1F
-      case 0x33...0x37: byte = byte - 0x33 + 0x1B
-      case 0x38, 0x3F: byte = 0x7F
-      case 0x7F: byte = 8
-      case 9, 0x1B: break
-      default: if modifiers & Modifier.alt == 0 { return .none }
-      }
-    }
-    return KeySymbol(modifiers & Modifier.alt != 0 ? .meta : .latin, byte)
   }
 
   /// Keys that no character is on.
