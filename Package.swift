@@ -89,7 +89,7 @@ let bareKernel: [Target] = [
     ]),
   kernel(
     "Devices",
-    ["SystemABI", "Primitives", "Signals", "InputEvents", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
+    ["SystemABI", "Primitives", "BootData", "Signals", "InputEvents", "Terminal", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("SystemVIPC", ["SystemABI", "Memory", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("PosixQueues", ["SystemABI", "Primitives", "Signals", "Sync", "Machine", "Threads", "VFS", "Processes"]),
   kernel("Sockets", ["SystemABI", "Sync", "Machine", "Threads", "VFS"]),

@@ -76,7 +76,20 @@ private func elf() -> [UInt8] {
     let time = CalendarTime(
       year: parts.year!, month: parts.month!, day: parts.day!, hour: parts.hour!, minute: parts.minute!, second: parts.second!)
     #expect(time.secondsSinceEpoch == Int64(date.timeIntervalSince1970))
+    #expect(CalendarTime(secondsSinceEpoch: time.secondsSinceEpoch) == time && time.isValid)
+    #expect(time.weekday == calendar.component(.weekday, from: date) - 1)
+    #expect(time.dayOfYear == calendar.ordinality(of: .day, in: .year, for: date)! - 1)
+    if time.year < 2070 {
+      for format in [UInt8(0), 2, 4, 6] { #expect(CalendarTime(registers: time.registers(statusB: format), statusB: format) == time) }
+    }
   }
+  for hour in 0..<24 {
+    let time = CalendarTime(year: 2024, month: 2, day: 29, hour: hour, minute: 59, second: 0)
+    for format in [UInt8(0), 2, 4, 6] { #expect(CalendarTime(registers: time.registers(statusB: format), statusB: format) == time) }
+  }
+  #expect(CalendarTime(secondsSinceEpoch: -1).year == 1969 && !CalendarTime(secondsSinceEpoch: -1).isValid)
+  #expect(!CalendarTime(year: 2023, month: 2, day: 29, hour: 0, minute: 0, second: 0).isValid)
+  #expect(!CalendarTime(year: 2024, month: 4, day: 31, hour: 0, minute: 0, second: 0).isValid)
 }
 
 @Test func directoryBlocksAgreeWithADictionary() {

@@ -45,21 +45,9 @@ public enum Clock {
     return ((ticks >> 32) &* factor) << 10 &+ ((ticks & 0xFFFF_FFFF) &* factor) >> 22
   }
 
-  /// Takes the wall clock from the CMOS RTC: two equal readings with no update between them.
+  /// Takes the wall clock from the battery's.
   public static func readRTC() {
-    // SAFETY: boot, one CPU; ports 0x70 and 0x71 are the PC's fixed CMOS index and data.
-    func register(_ index: UInt8) -> UInt8 {
-      unsafe outb(0x70, index)
-      return unsafe inb(0x71)
-    }
-    func all() -> [UInt8] { [0, 2, 4, 7, 8, 9].map { register($0) } }
-    for _ in 0..<1000 {
-      if register(10) & 0x80 != 0 { continue }
-      let first = all()
-      guard register(10) & 0x80 == 0, first == all() else { continue }
-      if let time = CalendarTime(registers: first, statusB: register(11)) { setRealtime(time.secondsSinceEpoch * 1_000_000_000) }
-      return
-    }
+    if let time = CMOSClock.time { setRealtime(time.secondsSinceEpoch * 1_000_000_000) }
   }
 
   /// Sets the wall clock.
