@@ -11,7 +11,7 @@ enum BootTests {
     "boot: a panic has a backtrace with names", "boot: the log stays out of a command's output", "boot: VGA text shows the console",
     "boot: gdb asks the stopped kernel for its processes", "boot: a live system leaves its disk alone",
     "boot: what is in /persist outlives a crash, on a root of diskfs", "boot: an initramfs packed by gzip",
-    "boot: GRUB's frame buffer shows the console",
+    "boot: GRUB's frame buffer shows the console", "boot: ACPI turns the machine off",
   ]
 
   static func run(_ results: Results) async throws {
@@ -75,6 +75,12 @@ enum BootTests {
     await results.check(names[18]) {
       let run = try await start(root, ["uname", "-m"], packer: ["gzip", "-9"])
       try expect(run, .powerOff(status: 0), output: "i686")
+    }
+    await results.check(names[20]) {
+      let run = try await start(root, ["true"]) { $0.hasExitDevice = false }
+      guard run.log.contains("power off, status 0") else { throw ToolError("it did not turn itself off", why: run.log, hint: "") }
+      // QEMU ends as it does for any guest.
+      try expect(run, .reset)
     }
     await results.check(names[15]) {
       try Shell.require("gdb", package: "gdb", purpose: "is the debugger")

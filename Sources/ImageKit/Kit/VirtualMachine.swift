@@ -42,6 +42,8 @@ public struct VirtualMachine: Sendable {
   public var interactive = true
   /// Makes runs repeatable: guest time counts instructions.
   public var countsInstructions = false
+  /// What a guest ends the emulator with. Without it there is what a machine has, and no status comes back.
+  public var hasExitDevice = true
   public var debugger: Debugger?
   /// Where QEMU's control socket is.
   public var monitor: URL?
@@ -62,7 +64,8 @@ public struct VirtualMachine: Sendable {
     case .cd(let file): result += ["-cdrom", file, "-boot", "d"]
     }
     if countsInstructions { result += ["-icount", "shift=0,sleep=off,align=off", "-rtc", "clock=vm"] }
-    result += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-debugcon", "file:" + log.path]
+    if hasExitDevice { result += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"] }
+    result += ["-debugcon", "file:" + log.path]
     return result + consoleArguments + diskArguments + networkArguments + debuggerArguments
   }
 

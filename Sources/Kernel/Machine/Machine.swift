@@ -67,7 +67,9 @@ public enum Machine {
     // SAFETY: boot, one CPU.
     let rsdp = boot.rsdp
     let hasLocalAPIC = unsafe cpuid(1, 0).edx & 1 << 9 != 0
-    unsafe topology = apic && hasLocalAPIC ? InterruptTopology(memory: FirmwareMemory(), rsdp: rsdp) : nil
+    let tables = ACPITables(FirmwareMemory(), rsdp: rsdp)
+    if let tables { Power.control.set(ACPIPower(tables)) }
+    unsafe topology = apic && hasLocalAPIC ? tables.flatMap { InterruptTopology($0) } : nil
     unsafe Interrupts.start(topology)
     unsafe cpuBlock(0).pointee.apic_id = Interrupts.localID
     unsafe cpuBlock(0).pointee.online = 1

@@ -96,28 +96,3 @@ public struct StackFrame {
 public func lockOrderViolation(_ held: UInt8, _ wanted: UInt8) -> Never {
   Panic.stop("lock of rank \(wanted) taken while holding rank \(held)")
 }
-
-/// Ending the machine.
-public enum Power {
-  /// QEMU's isa-debug-exit: the emulator's status is (code << 1) | 1.
-  public static func exitEmulator(code: UInt8) { unsafe outb(0xF4, code) }
-
-  /// Turns the machine off: the emulator's exit device if it is there, else ACPI S5 on PIIX4/ICH9.
-  public static func off() -> Never {
-    // SAFETY: nothing returns from here.
-    exitEmulator(code: 0x10)
-    unsafe outw(0x604, 0x2000)
-    unsafe outw(0xB004, 0x2000)
-    unsafe halt_forever()
-    while true {}
-  }
-
-  /// Resets through the keyboard controller, then by a triple fault.
-  public static func reset() -> Never {
-    unsafe interrupts_disable()
-    unsafe outb(0x64, 0xFE)
-    unsafe idt_load(UnsafeRawPointer(bitPattern: UInt(0xC000_0000))!, 0)
-    unsafe halt_forever()
-    while true {}
-  }
-}

@@ -1,6 +1,54 @@
-/// The interrupt topology from ACPI's MADT.
-///
-/// SPEC: ACPI 6.5 §5.2.5 (RSDP), §5.2.12 (MADT).
+/// ACPI's tables, which the firmware has left in memory. SPEC: ACPI 6.5 §5.2.5 (RSDP), §5.2.6 (headers), §5.2.7 (RSDT).
+public struct ACPITables<Memory: PhysicalBytes> {
+  let memory: Memory
+  private let root: UInt32
+
+  /// `rsdp` is where the loader has found the pointer to them. Nil when there are none.
+  public init?(_ memory: Memory, rsdp known: UInt32?) {
+    guard let pointer = known ?? Self.find(memory) else { return nil }
+    (self.memory, root) = (memory, memory.u32(pointer &+ 16))
+    guard root != 0, isValid(root, "RSDT") else { return nil }
+  }
+
+  private static func find(_ memory: Memory) -> UInt32? {
+    let ebda = UInt32(memory.u16(0x40E)) << 4
+    for range in [ebda..<(ebda + 1024), 0xE0000..<0x10_0000] as [Range<UInt32>] {
+      for address in stride(from: range.lowerBound, to: range.upperBound, by: 16)
+      where memory.has("RSD PTR ", at: address) && memory.sum(address, count: 20) == 0 {
+        return address
+      }
+    }
+    return nil
+  }
+
+  /// Whether a table of this name is there, whole.
+  func isValid(_ table: UInt32, _ name: StaticString) -> Bool {
+    guard memory.has(name, at: table) else { return false }
+    let length = memory.u32(table &+ 4)
+    return length >= 36 && length < 1 << 20 && memory.sum(table, count: length) == 0
+  }
+
+  /// The addresses of all tables of a name.
+  func all(_ name: StaticString) -> [UInt32] {
+    let count = (memory.u32(root &+ 4) - 36) / 4
+    return (0..<min(count, 64)).map { memory.u32(root &+ 36 &+ $0 * 4) }.filter { isValid($0, name) }
+  }
+
+  func first(_ name: StaticString) -> UInt32? { all(name).first }
+}
+
+extension PhysicalBytes {
+  fileprivate func has(_ name: StaticString, at address: UInt32) -> Bool {
+    var offset: UInt32 = 0
+    for byte in name.description.utf8 {
+      if u8(address &+ offset) != byte { return false }
+      offset += 1
+    }
+    return true
+  }
+}
+
+/// The interrupt topology from ACPI's MADT. SPEC: ACPI 6.5 §5.2.12.
 public struct InterruptTopology: Sendable {
   /// An interrupt controller for devices: where its registers are and its first global interrupt.
   public struct IOAPIC: Equatable, Sendable {
@@ -20,46 +68,10 @@ public struct InterruptTopology: Sendable {
   public var ioapics: [IOAPIC] = []
   public var overrides: [Override] = []
 
-  /// Finds and reads the MADT; nil when there is no valid one.
-  public init?<Memory: PhysicalBytes>(memory: Memory, rsdp known: UInt32?) {
-    guard let root = known ?? Self.findRSDP(memory) else { return nil }
-    let rsdt = memory.u32(root &+ 16)
-    guard rsdt != 0, Self.valid(memory, rsdt, "RSDT") else { return nil }
-    let count = (memory.u32(rsdt &+ 4) - 36) / 4
-    for index in 0..<min(count, 64) {
-      let table = memory.u32(rsdt &+ 36 &+ index * 4)
-      if Self.valid(memory, table, "APIC") {
-        read(memory, table)
-        return
-      }
-    }
-    return nil
-  }
-
-  private static func findRSDP<Memory: PhysicalBytes>(_ memory: Memory) -> UInt32? {
-    let ebda = UInt32(memory.u16(0x40E)) << 4
-    for range in [ebda..<(ebda + 1024), 0xE0000..<0x10_0000] as [Range<UInt32>] {
-      for address in stride(from: range.lowerBound, to: range.upperBound, by: 16)
-      where matches(memory, address, "RSD PTR ") && memory.sum(address, count: 20) == 0 {
-        return address
-      }
-    }
-    return nil
-  }
-
-  private static func matches<Memory: PhysicalBytes>(_ memory: Memory, _ address: UInt32, _ name: StaticString) -> Bool {
-    var offset: UInt32 = 0
-    for scalar in name.description.utf8 {
-      if memory.u8(address &+ offset) != scalar { return false }
-      offset += 1
-    }
-    return true
-  }
-
-  private static func valid<Memory: PhysicalBytes>(_ memory: Memory, _ table: UInt32, _ name: StaticString) -> Bool {
-    guard matches(memory, table, name) else { return false }
-    let length = memory.u32(table &+ 4)
-    return length >= 36 && length < 1 << 20 && memory.sum(table, count: length) == 0
+  /// Reads the MADT; nil when there is no valid one.
+  public init?<Memory: PhysicalBytes>(_ tables: ACPITables<Memory>) {
+    guard let table = tables.first("APIC") else { return nil }
+    read(tables.memory, table)
   }
 
   private mutating func read<Memory: PhysicalBytes>(_ memory: Memory, _ table: UInt32) {
