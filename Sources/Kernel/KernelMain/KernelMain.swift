@@ -26,6 +26,8 @@ public func kernelMain() {
   Random.start()
   Machine.startInterrupts(apic: !line.noAPIC)
   Machine.startProcessors(limit: line.maximumProcessors)
+  let (name, signature) = (Processors.brand, Processors.identification(1).eax)
+  log("processor: \(String(decoding: name.isEmpty ? Processors.vendor : name, as: UTF8.self)), signature \(hex(signature))")
   log("processors: \(Processors.count), interrupts by \(Interrupts.usesAPIC ? "APIC" : "PIC")")
   Scheduler.start()
   Sleep.start()

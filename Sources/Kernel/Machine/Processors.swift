@@ -62,6 +62,31 @@ public enum Processors {
     return (answer.eax, answer.ebx, answer.ecx, answer.edx)
   }
 
+  /// The bytes of registers, up to a zero.
+  private static func string(_ words: [UInt32]) -> [UInt8] {
+    var text: [UInt8] = []
+    for word in words {
+      for shift in stride(from: UInt32(0), to: 32, by: 8) { text.append(UInt8(truncatingIfNeeded: word >> shift)) }
+    }
+    return Array(text.prefix { $0 != 0 }.drop { $0 == 32 })
+  }
+
+  /// Who has made it.
+  public static var vendor: [UInt8] {
+    let leaf = identification(0)
+    return string([leaf.ebx, leaf.edx, leaf.ecx])
+  }
+
+  /// What it is called, where it says so.
+  public static var brand: [UInt8] {
+    var words: [UInt32] = []
+    for leaf in UInt32(0x8000_0002)...0x8000_0004 {
+      let answer = identification(leaf)
+      words += [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+    return string(words)
+  }
+
   /// CPUID.1:EDX, for AT_HWCAP.
   public static var features: UInt32 { unsafe cpuid(1, 0).edx }
 

@@ -35,29 +35,6 @@ enum ProcessorInformation {
     return [answer.eax, answer.ebx, answer.ecx, answer.edx][register]
   }
 
-  /// The bytes of registers, up to a zero.
-  private static func string(_ words: [UInt32]) -> [UInt8] {
-    var text: [UInt8] = []
-    for word in words {
-      for shift in stride(from: UInt32(0), to: 32, by: 8) { text.append(UInt8(truncatingIfNeeded: word >> shift)) }
-    }
-    return Array(text.prefix { $0 != 0 }.drop { $0 == 32 })
-  }
-
-  private static var vendor: [UInt8] {
-    let leaf = Processors.identification(0)
-    return string([leaf.ebx, leaf.edx, leaf.ecx])
-  }
-
-  private static var brand: [UInt8] {
-    var words: [UInt32] = []
-    for leaf in UInt32(0x8000_0002)...0x8000_0004 {
-      let answer = Processors.identification(leaf)
-      words += [answer.eax, answer.ebx, answer.ecx, answer.edx]
-    }
-    return string(words)
-  }
-
   /// What programs cannot use where the kernel does not keep the registers it needs (XSAVE is off).
   private static var needExtendedState: [StaticString] {
     ["fma", "avx", "f16c", "avx2", "vaes", "vpclmulqdq", "xop", "fma4", "mpx", "pku"]
@@ -84,14 +61,14 @@ enum ProcessorInformation {
     let model = basicFamily == 15 || basicFamily == 6 ? signature >> 4 & 15 | signature >> 12 & 0xF0 : signature >> 4 & 15
     var shared = Text()
     shared.add("vendor_id\t: ")
-    shared.add(vendor)
+    shared.add(Processors.vendor)
     for (name, value) in [("cpu family\t: " as StaticString, family), ("model\t\t: ", model)] {
       shared.add("\n")
       shared.add(name)
       shared.add(UInt64(value))
     }
     shared.add("\nmodel name\t: ")
-    shared.add(brand)
+    shared.add(Processors.brand)
     shared.add("\nstepping\t: ")
     shared.add(UInt64(signature & 15))
     shared.add("\ncpu MHz\t\t: ")
