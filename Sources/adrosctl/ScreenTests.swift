@@ -5,7 +5,7 @@ import ImageKit
 enum ScreenTests {
   private static let cases: [(name: String, body: @Sendable (Person) async throws -> Void)] = [
     ("a shell's jobs", jobs), ("older lines and other terminals", history), ("vim", vim), ("less", less), ("tmux", tmux),
-    ("dialog", dialog), ("top", top), ("colours", colours),
+    ("dialog", dialog), ("whiptail", whiptail), ("top", top), ("script and stty", script), ("colours", colours),
     ("keyboard and mouse", devices), ("key maps", keyMaps),
   ]
   /// The same size twice: VGA's text mode, and a frame buffer that shows 25 rows of 80.
@@ -44,7 +44,10 @@ enum ScreenTests {
   static func run(_ results: Results) async throws {
     let wanted = names.filter { results.selects($0) }
     if wanted.isEmpty { return }
-    let packages = ["bash", "coreutils", "vim-tiny", "less", "tmux", "dialog", "procps", "ncurses-base", "ncurses-bin", "libc-bin"]
+    let packages = [
+      "bash", "coreutils", "vim-tiny", "less", "tmux", "dialog", "procps", "ncurses-base", "ncurses-bin", "libc-bin", "bsdutils", "grep",
+      "whiptail",
+    ]
     guard let tree = try await ProgramTests.unpack(packages, results, "screen: Debian's programs") else { return }
     var root = RootTree()
     try root.addTree(tree)
@@ -182,6 +185,20 @@ enum ScreenTests {
     }
     try person.press("ret")
     try await person.command("clear; cat chosen; echo", "c\n> ")
+  }
+
+  private static func whiptail(_ person: Person) async throws {
+    try await person.command("whiptail --yesno 'Is it so?' 8 40; echo it is $?", "<No>")
+    try person.press("tab", "ret")
+    try await person.sees("it is 1\n> ")
+  }
+
+  /// What a terminal says of itself, and one within it whose words are kept.
+  private static func script(_ person: Person) async throws {
+    try await person.command("stty -a | head -1; stty -a | grep -o icanon", "speed 38400 baud; rows 25; columns 80; line = 0;\nicanon\n> ")
+    try await person.command("script -q kept", "root@adros:~# ")
+    try await person.command("tty; stty size; exit", "/dev/pts/0\n25 80\nexit\n> ")
+    try await person.command("clear; grep -a /dev/pts kept; tty", "/dev/pts/0\n/dev/console\n> ")
   }
 
   private static func top(_ person: Person) async throws {
