@@ -58,7 +58,8 @@ enum ProgramTests {
   /// Compilers, debuggers and interpreters: dynamic executables that use much of the kernel.
   private static func runDynamic(_ results: Results, _ timeout: Double) async throws {
     let packages = [
-      "bash", "coreutils", "findutils", "grep", "sed", "gawk", "tar", "xz-utils", "python3", "perl", "sqlite3", "lua5.4", "make", "gcc",
+      "bash", "coreutils", "findutils", "grep", "sed", "gawk", "tar", "xz-utils", "python3", "ncurses-base", "perl", "sqlite3", "lua5.4",
+      "make", "gcc",
       "tcc",
       "libc6-dev", "git", "strace", "gdb", "dash", "gzip", "mawk",
     ]
@@ -103,6 +104,14 @@ enum ProgramTests {
         "import threading as t,queue;q=queue.Queue();w=[t.Thread(target=lambda:[q.put(i) for i in range(500)]) for _ in range(8)];"
           + "[x.start() for x in w];[x.join() for x in w];print(q.qsize())",
         "4000"
+      ),
+      (
+        "python pty and curses", python,
+        "import pty,os;os.environ['TERM']='linux';p,f=pty.fork();c='import curses;w=curses.initscr();w.addstr(2,4,\"seen\");'\n"
+          + "if p==0: os.execvp('python3',['python3','-c',c+'w.refresh();k=w.getch();curses.endwin();print(\"key\",k)'])\n"
+          + "o=b''\nwhile b'seen' not in o: o+=os.read(f,99)\nos.write(f,b'x')\ntry:\n while True: o+=os.read(f,99)\n"
+          + "except OSError as e: print(e.errno,b'\\x1b[3;5Hseen' in o,b'key 120' in o,os.waitpid(p,0)[1])",
+        "5 True True 0"
       ),
       ("gzip and mawk", bash, "seq 1000 | gzip | gunzip | mawk '{s+=$1} END {print s}'", "500500"),
       (
