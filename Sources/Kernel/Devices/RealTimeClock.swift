@@ -42,22 +42,27 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   static func start() {
     guard CMOSClock.time != nil else { return log("rtc: there is none, or it has stopped") }
     let clock = RealTimeClock()
-    CMOSClock.setInterrupt(CMOSClock.updates | CMOSClock.alarms | 0x40, false)
+    _ = CMOSClock.setInterrupt(CMOSClock.updates | CMOSClock.alarms | 0x40, false)
     Interrupts.connect(line: 8, pci: false, handler: clock)
     DeviceRegistry.register("rtc0", major: 254, minor: 0, clock)
   }
 
   func handleInterrupt() -> Bool {
     let causes = CMOSClock.takeCauses()
-    if causes == 0 { return false }
-    if causes & CMOSClock.alarms != 0 {
-      // It comes once.
-      CMOSClock.setInterrupt(CMOSClock.alarms, false)
-      state.withLock { $0.hasAlarm = false }
-    }
-    events.count(1, causes)
-    return true
+    tell(causes)
+    return causes != 0
   }
+
+  private func tell(_ causes: UInt8) {
+    if causes == 0 { return }
+    events.count(1, causes)
+    guard causes & CMOSClock.alarms != 0 else { return }
+    // It comes once.
+    state.withLock { $0.hasAlarm = false }
+    setInterrupt(CMOSClock.alarms, false)
+  }
+
+  private func setInterrupt(_ cause: UInt8, _ isOn: Bool) { tell(CMOSClock.setInterrupt(cause, isOn)) }
 
   // MARK: As a file
 
@@ -74,7 +79,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
 
   /// The alarm stays: it may be what somebody is to be woken by.
   func close(_ description: FileDescription) {
-    CMOSClock.setInterrupt(CMOSClock.updates, false)
+    setInterrupt(CMOSClock.updates, false)
     events.set(due: nil, interval: 0)
     state.withLock { ($0.isOpen, $0.isPeriodic) = (false, false) }
   }
@@ -101,7 +106,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     switch command {
     case 0x7001, 0x7002: try enableAlarm(command == 0x7001)  // RTC_AIE_ON, RTC_AIE_OFF
-    case 0x7003, 0x7004: CMOSClock.setInterrupt(CMOSClock.updates, command == 0x7003)  // RTC_UIE_ON, RTC_UIE_OFF
+    case 0x7003, 0x7004: setInterrupt(CMOSClock.updates, command == 0x7003)  // RTC_UIE_ON, RTC_UIE_OFF
     case 0x7005, 0x7006: try enablePeriodic(command == 0x7005)  // RTC_PIE_ON, RTC_PIE_OFF
     case 0x4024_7007: try setDailyAlarm(try time(argument, isOfDay: true))  // RTC_ALM_SET
     case 0x8024_7008: try put(state.withLock { $0.alarm }, argument)  // RTC_ALM_READ
@@ -182,15 +187,15 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   }
 
   private func arm(_ alarm: CalendarTime, _ isOn: Bool) {
-    CMOSClock.setInterrupt(CMOSClock.alarms, false)
+    setInterrupt(CMOSClock.alarms, false)
     CMOSClock.setAlarm(alarm)
     state.withLock { ($0.alarm, $0.hasAlarm) = (alarm, isOn) }
-    if isOn { CMOSClock.setInterrupt(CMOSClock.alarms, true) }
+    if isOn { setInterrupt(CMOSClock.alarms, true) }
   }
 
   private func enableAlarm(_ isOn: Bool) throws(Errno) {
     state.withLock { $0.hasAlarm = isOn }
-    CMOSClock.setInterrupt(CMOSClock.alarms, isOn)
+    setInterrupt(CMOSClock.alarms, isOn)
   }
 
   // MARK: The periodic interrupt

@@ -53,6 +53,8 @@ public enum Terminals {
     guard let controller = PS2Controller() else { return log("keyboard: there is no controller") }
     let mouse = Mouse.find(controller)
     let keyboard = Keyboard(controller)
+    controller.connect(keyboard: keyboard, mouse: mouse)
+    if mouse != nil { controller.send(0xF4, to: .mouse) }
     Keyboard.shared.set(keyboard)
     keyboard.register(index: 0)
     mouse?.register(index: 1)

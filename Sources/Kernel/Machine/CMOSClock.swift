@@ -62,12 +62,14 @@ public enum CMOSClock {
     }
   }
 
-  /// Lets it interrupt for something, or no more. What has been before is forgotten.
-  public static func setInterrupt(_ cause: UInt8, _ isOn: Bool) {
+  /// Lets it interrupt for something, or no more. What it was to interrupt for, and has not: nobody else will be told. Interrupt-safe.
+  public static func setInterrupt(_ cause: UInt8, _ isOn: Bool) -> UInt8 {
     exclusively {
       let statusB = read(11)
+      // What happened before it was asked for is forgotten.
+      let missed = read(12) & statusB & 0x70 & ~cause
       write(11, isOn ? statusB | cause : statusB & ~cause)
-      _ = read(12)
+      return missed
     }
   }
 

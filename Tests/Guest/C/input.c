@@ -213,8 +213,22 @@ CASE(for_one_alone) {
   char byte;
   errno = 0;
   CHECK(read(terminal, &byte, 1) <= 0);
-  // It is for all again when its owner is gone.
+  // It is for all again when its owner is gone, who has seen a modifier come up.
+  OK(ioctl(reader, EVIOCGRAB, 0));
+  put(EV_KEY, KEY_LEFTSHIFT, 1);
+  report();
+  OK(ioctl(reader, EVIOCGRAB, 1));
+  put(EV_KEY, KEY_LEFTSHIFT, 0);
+  report();
   OK(close(reader));
+  tap(KEY_W);
+  char typed[2] = "";
+  OK(fcntl(terminal, F_SETFL, 0));
+  EQUAL(read(terminal, typed, 1), 1);
+  if (access("/lib/evdev.ko", F_OK)) EQUAL(typed[0], 'w'); // Linux keeps it held,
+  OK(ioctl(terminal, KDSKBMODE, K_UNICODE));                        // until this
+  OK(close(other));
+  other = open_keyboard(0);
   tap(KEY_F1);
   next(other, EV_KEY, KEY_F1, 1);
 }

@@ -39,6 +39,8 @@ class InputDevice: Device {
   func handle(_ event: InputEvent) {}
   /// Does what a light or the repetition of keys is now. Interrupts may be off; no lock is held.
   func apply(_ event: InputEvent) {}
+  /// It is nobody's own any more. No lock is held.
+  func isForAllAgain() {}
 
   /// Tells of an event, if it is one: its time is the monotonic clock's. Interrupt-safe.
   final func report(_ event: InputEvent) {
@@ -71,10 +73,8 @@ class InputDevice: Device {
   }
 
   final func remove(_ reader: OpenInput) {
-    state.withLock { state in
-      state.readers.removeAll { $0 === reader }
-      if state.owner === reader { state.owner = nil }
-    }
+    state.withLock { state in state.readers.removeAll { $0 === reader } }
+    try? disown(reader)
   }
 
   /// Keeps the device for one reader. Throws `resourceBusy` where somebody has it.
@@ -94,5 +94,6 @@ class InputDevice: Device {
       return true
     }
     if !isDone { throw .invalidArgument }
+    isForAllAgain()
   }
 }

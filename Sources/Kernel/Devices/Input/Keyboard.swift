@@ -36,7 +36,6 @@ final class Keyboard: InputDevice, PS2Receiver {
     DeviceRegistry.register("kbd", major: 10, minor: 192, scanCodes)
     // The first rate, and its keys.
     _ = controller.ask(.keyboard, 0xF3, 0, 0xF4)
-    controller.connect(self, to: .keyboard)
   }
 
   /// MSC_SCAN.
@@ -62,6 +61,19 @@ final class Keyboard: InputDevice, PS2Receiver {
     let terminal = VirtualTerminals.active
     act(on: key, isRepeat: event.value == 2, terminal)
     show(terminal.lights)
+  }
+
+  /// Who has kept the keyboard for himself has seen modifiers come up, or go down.
+  override func isForAllAgain() {
+    let down = state.withLock { $0.input.keys }
+    let map = Self.map.value.withLock { $0 }
+    keys.withLock { keys in
+      keys.modifiers = KeyboardState()
+      for code in UInt8(0)..<0x80 where down[UInt16(code)] {
+        guard let symbol = map.symbol(code, 0), symbol.kind == .modifier else { continue }
+        keys.modifiers.hold(symbol.value, KeyEvent(code, isPressed: true), isRepeat: false)
+      }
+    }
   }
 
   private func act(on key: KeyEvent, isRepeat: Bool, _ terminal: VirtualTerminal) {
@@ -140,7 +152,8 @@ final class Keyboard: InputDevice, PS2Receiver {
     guard byte == 0xFA || byte == 0xFE else { return false }
     return keys.withLock { keys in
       guard !keys.commands.isEmpty else { return false }
-      if byte == 0xFA { keys.commands.removeFirst() }
+      // One that does not understand a command is not asked again.
+      if byte == 0xFA { keys.commands.removeFirst() } else { keys.commands.removeAll() }
       if let next = keys.commands.first { controller.send(next, to: .keyboard) }
       return true
     }

@@ -6,7 +6,7 @@ import Sync
 final class Mouse: InputDevice, PS2Receiver {
   private let packets: InterruptSpinLock<MousePackets, InputRank>
 
-  /// Finds the mouse at a controller, and lets it tell of itself; nil where there is none.
+  /// Finds the mouse at a controller; nil where there is none. It is silent until 0xF4 is sent.
   static func find(_ controller: PS2Controller) -> Mouse? {
     controller.setMouse(true)
     // Its defaults, and silence. Then the rates that make one with a wheel say so, and one with five buttons.
@@ -21,10 +21,7 @@ final class Mouse: InputDevice, PS2Receiver {
     }
     // A hundred packets a second, eight counts a millimetre.
     _ = controller.ask(.mouse, 0xF3, 100, 0xE8, 3)
-    let mouse = Mouse(kind)
-    controller.connect(mouse, to: .mouse)
-    controller.send(0xF4, to: .mouse)
-    return mouse
+    return Mouse(kind)
   }
 
   private static var buttons: Range<UInt16> { 0x110..<0x115 }

@@ -82,12 +82,14 @@ final class PS2Controller {
 
   // MARK: By interrupts
 
-  /// From now on a receiver gets what its port's device sends.
-  func connect(_ receiver: any PS2Receiver, to port: Port) {
-    receivers[port.rawValue] = receiver
-    Interrupts.connect(line: port == .keyboard ? 1 : 12, pci: false, handler: Line(self))
-    configuration |= port == .keyboard ? 1 : 2
-    _ = configure()
+  /// From now on the receivers get what the devices send.
+  func connect(keyboard: any PS2Receiver, mouse: (any PS2Receiver)?) {
+    receivers = [keyboard, mouse]
+    Interrupts.connect(line: 1, pci: false, handler: Line(self))
+    if mouse != nil { Interrupts.connect(line: 12, pci: false, handler: Line(self)) }
+    configuration |= mouse == nil ? 1 : 3
+    // Nobody sends a byte in between, which would be the configuration.
+    _ = ports.withLock { _ in configure() }
   }
 
   /// Sends a byte to a device. Interrupt-safe.
