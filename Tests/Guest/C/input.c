@@ -226,7 +226,8 @@ CASE(for_one_alone) {
   OK(fcntl(terminal, F_SETFL, 0));
   EQUAL(read(terminal, typed, 1), 1);
   if (access("/lib/evdev.ko", F_OK)) EQUAL(typed[0], 'w'); // Linux keeps it held,
-  OK(ioctl(terminal, KDSKBMODE, K_UNICODE));                        // until this
+  tap(KEY_LEFTSHIFT);                                               // until it comes up, and counts anew
+  OK(ioctl(terminal, KDSKBMODE, K_UNICODE));
   OK(close(other));
   other = open_keyboard(0);
   tap(KEY_F1);
