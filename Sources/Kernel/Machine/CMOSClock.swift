@@ -66,8 +66,8 @@ public enum CMOSClock {
   public static func setInterrupt(_ cause: UInt8, _ isOn: Bool) -> UInt8 {
     exclusively {
       let statusB = read(11)
-      // What happened before it was asked for is forgotten.
-      let missed = read(12) & statusB & 0x70 & ~cause
+      // What happened while nobody had asked for it is forgotten.
+      let missed = read(12) & statusB & (isOn ? 0x70 : 0x70 & ~cause)
       write(11, isOn ? statusB | cause : statusB & ~cause)
       return missed
     }

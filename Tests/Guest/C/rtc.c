@@ -74,12 +74,12 @@ CASE(is_set) {
 
 CASE(alarms) {
   open_clock();
-  struct rtc_wkalrm alarm = {.enabled = 1, .time = at(now() + 2)}, shown;
+  struct rtc_wkalrm alarm = {.enabled = 1, .time = at(now() + 3)}, shown;
   OK(ioctl(rtc, RTC_WKALM_SET, &alarm));
   OK(ioctl(rtc, RTC_WKALM_RD, &shown));
   EQUAL(shown.enabled, 1);
   EQUAL(since_1970(&shown.time), since_1970(&alarm.time));
-  unsigned long data = wait_for(5000);
+  unsigned long data = wait_for(8000);
   CHECK((data & (RTC_IRQF | RTC_AF)) == (RTC_IRQF | RTC_AF) && data >> 8 == 1);
   CHECK(now() >= since_1970(&alarm.time));
   // It comes once.
@@ -93,13 +93,13 @@ CASE(alarms) {
   alarm.time.tm_hour = 24;
   FAILS(ioctl(rtc, RTC_WKALM_SET, &alarm), EINVAL);
   // By the time of the day, today or tomorrow.
-  struct rtc_time next = at(now() + 2), then;
+  struct rtc_time next = at(now() + 3), then;
   next.tm_year = next.tm_mon = next.tm_mday = -1;
   OK(ioctl(rtc, RTC_ALM_SET, &next));
   OK(ioctl(rtc, RTC_ALM_READ, &then));
   CHECK(then.tm_sec == next.tm_sec && then.tm_min == next.tm_min && then.tm_hour == next.tm_hour);
   OK(ioctl(rtc, RTC_AIE_ON, 0));
-  data = wait_for(5000);
+  data = wait_for(8000);
   CHECK(data & RTC_AF);
   OK(ioctl(rtc, RTC_AIE_OFF, 0));
 }
