@@ -8,7 +8,7 @@ import VFS
 
 /// /dev/rtc0: the clock that a battery keeps going, its alarm, and interrupts to count. One at a time has it open.
 /// SPEC: rtc(4); Linux uapi/linux/rtc.h.
-final class RealTimeClock: Device, OpenFile, InterruptHandler {
+public final class RealTimeClock: Device, OpenFile, InterruptHandler {
   private struct Rank: LockRank { static let level: UInt8 = 82 }
 
   /// What has happened and nobody has read; as a timer it is the periodic interrupt, at more frequencies than the chip has.
@@ -27,7 +27,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   private struct State {
     var isOpen = false
     /// Periodic interrupts a second, and whether they come.
-    var frequency: UInt32 = 1024
+    var frequency: UInt32 = 1
     var isPeriodic = false
     /// When the alarm is: the chip knows the time of day alone.
     var alarm = CalendarTime(secondsSinceEpoch: 0)
@@ -39,7 +39,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   private static var fastest: UInt32 { 64 }
 
   /// Makes the clock known, if there is one.
-  static func start() {
+  @export(interface) public static func start() {
     guard CMOSClock.time != nil else { return log("rtc: there is none, or it has stopped") }
     let clock = RealTimeClock()
     _ = CMOSClock.setInterrupt(CMOSClock.updates | CMOSClock.alarms | 0x40, false)
@@ -47,7 +47,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
     DeviceRegistry.register("rtc0", major: 254, minor: 0, clock)
   }
 
-  func handleInterrupt() -> Bool {
+  public func handleInterrupt() -> Bool {
     let causes = CMOSClock.takeCauses()
     tell(causes)
     return causes != 0
@@ -66,7 +66,7 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
 
   // MARK: As a file
 
-  func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
+  public func open(_ inode: Inode, flags: UInt32) throws(Errno) -> any OpenFile {
     let isFree = state.withLock { state in
       if state.isOpen { return false }
       state.isOpen = true
@@ -78,13 +78,13 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
   }
 
   /// The alarm stays: it may be what somebody is to be woken by.
-  func close(_ description: FileDescription) {
+  public func close(_ description: FileDescription) {
     setInterrupt(CMOSClock.updates, false)
     events.set(due: nil, interval: 0)
     state.withLock { ($0.isOpen, $0.isPeriodic) = (false, false) }
   }
 
-  func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
+  public func read(_ buffer: inout IOBuffer, at offset: UInt64, _ description: FileDescription) throws(Errno) -> Int {
     if buffer.count < 4 { throw .invalidArgument }
     let data: UInt32 = try events.changed.wait(orFail: description.isNonBlocking, reason: "clock interrupt") {
       events.data.withLock { data in
@@ -96,14 +96,14 @@ final class RealTimeClock: Device, OpenFile, InterruptHandler {
     return try buffer.put(bytes.span)
   }
 
-  func poll(_ table: PollTable?) -> PollEvents {
+  public func poll(_ table: PollTable?) -> PollEvents {
     table?.add(events.changed)
     return events.data.withLock { $0 } == 0 ? [] : [.readable, .normalRead]
   }
 
   // MARK: Control
 
-  func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
+  public func control(_ command: UInt32, _ argument: UInt32, _ description: FileDescription) throws(Errno) -> Int32 {
     switch command {
     case 0x7001, 0x7002: try enableAlarm(command == 0x7001)  // RTC_AIE_ON, RTC_AIE_OFF
     case 0x7003, 0x7004: setInterrupt(CMOSClock.updates, command == 0x7003)  // RTC_UIE_ON, RTC_UIE_OFF

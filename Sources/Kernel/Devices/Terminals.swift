@@ -9,7 +9,6 @@ public enum Terminals {
   /// kernel's log goes to the screen, if that is one.
   @export(interface) public static func start(consoles: [[UInt8]], logging: Bool, framebuffer: Framebuffer?) throws(Errno) {
     SimpleDevice.registerAll()
-    RealTimeClock.start()
     DeviceRegistry.register("tty", major: 5, minor: 0, mode: 0o666, CurrentTerminal())
     var terminals = serialTerminals()
     if let display = display(framebuffer) {

@@ -80,6 +80,7 @@ enum Boot {
       PCI.enumerate()
       try Terminals.start(
         consoles: context.value.line.consoles, logging: !context.value.line.quiet, framebuffer: framebuffer(context.value.line))
+      RealTimeClock.start()
       Disks.start()
       LoopDevices.start()
       RAMDisk.start(kilobytes: context.value.line.ramDiskKilobytes)

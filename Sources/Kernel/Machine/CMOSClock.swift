@@ -9,15 +9,6 @@ public enum CMOSClock {
   public static var alarms: UInt8 { 0x20 }
   private static let lock = RawSpinLock()
 
-  private static func exclusively<Result>(_ body: () -> Result) -> Result {
-    let flags = unsafe interrupts_save()
-    lock.acquire()
-    let result = body()
-    lock.release()
-    unsafe interrupts_restore(flags)
-    return result
-  }
-
   // SAFETY: the lock is held between the index and the data; ports 0x70 and 0x71 are the PC's fixed CMOS.
   private static func read(_ register: UInt8) -> UInt8 {
     unsafe outb(0x70, register)
@@ -34,7 +25,7 @@ public enum CMOSClock {
   /// What it shows: two equal readings with no update between them. Nil where there is none.
   public static var time: CalendarTime? {
     for _ in 0..<10_000 {
-      let found: (registers: [UInt8], statusB: UInt8)? = exclusively {
+      let found: (registers: [UInt8], statusB: UInt8)? = lock.withInterruptsOff {
         if isUpdating { return nil }
         let first = all()
         return !isUpdating && first == all() ? (first, read(11)) : nil
@@ -46,7 +37,7 @@ public enum CMOSClock {
 
   /// Sets it to a time of 1970 to 2069.
   public static func set(_ time: CalendarTime) {
-    exclusively {
+    lock.withInterruptsOff {
       let statusB = read(11)
       // It stands still meanwhile.
       write(11, statusB | 0x80)
@@ -57,14 +48,14 @@ public enum CMOSClock {
 
   /// Chooses the time of day at which it raises the alarm.
   public static func setAlarm(_ time: CalendarTime) {
-    exclusively {
+    lock.withInterruptsOff {
       for (register, value) in zip([UInt8(1), 3, 5], time.registers(statusB: read(11))) { write(register, value) }
     }
   }
 
   /// Lets it interrupt for something, or no more. What it was to interrupt for, and has not: nobody else will be told. Interrupt-safe.
   public static func setInterrupt(_ cause: UInt8, _ isOn: Bool) -> UInt8 {
-    exclusively {
+    lock.withInterruptsOff {
       let statusB = read(11)
       // What happened while nobody had asked for it is forgotten.
       let missed = read(12) & statusB & (isOn ? 0x70 : 0x70 & ~cause)
@@ -75,7 +66,7 @@ public enum CMOSClock {
 
   /// What it has interrupted for. Interrupt-safe.
   public static func takeCauses() -> UInt8 {
-    exclusively {
+    lock.withInterruptsOff {
       let causes = read(12)
       return causes & 0x80 == 0 ? 0 : causes & read(11) & 0x70
     }

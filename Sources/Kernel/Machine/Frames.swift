@@ -58,20 +58,10 @@ public enum Frames {
 
   static var isFree: Bool { lock.isFree }
 
-  private static func locked<Result>(_ body: () -> Result) -> Result {
-    // SAFETY: interrupts go back to what they were.
-    let flags = unsafe interrupts_save()
-    lock.acquire()
-    let result = body()
-    lock.release()
-    unsafe interrupts_restore(flags)
-    return result
-  }
-
   /// `1 << order` contiguous frames of the direct map, with unspecified content, or nil when memory is exhausted.
   public static func allocate(order: Int = 0) -> Frame? {
     // SAFETY: `allocator` is only touched under `lock`.
-    locked { unsafe allocator.allocate(order: order).map { Frame($0) } }
+    lock.withInterruptsOff { unsafe allocator.allocate(order: order).map { Frame($0) } }
   }
 
   /// Frames that only the kernel's own structures may use: what frees memory must not run out of it.
@@ -84,7 +74,7 @@ public enum Frames {
 
   /// One frame for a program's or a file's page; nil when only the reserve is left.
   public static func allocateUnreserved() -> Frame? {
-    if unsafe high.freeCount > 0, let frame = locked({ unsafe high.allocate(order: 0) }) { return Frame(frame) }
+    if unsafe high.freeCount > 0, let frame = lock.withInterruptsOff({ unsafe high.allocate(order: 0) }) { return Frame(frame) }
     return hasUnreserved() ? allocate() : nil
   }
 
@@ -114,7 +104,7 @@ public enum Frames {
     precondition(left != UInt32.max, "frame released twice")
     if left == 0 {
       if unsafe table[Int(frame.number)].inUse != 0 { forgetCode(frame) }
-      locked {
+      lock.withInterruptsOff {
         let order = unsafe Int(table[Int(frame.number)].order)
         if frame.number < directMapFrames {
           unsafe allocator.free(frame.number, order: order)

@@ -20,6 +20,7 @@ enum ScatteredBlocks {
     static let stale: UInt64 = 0x400
     static let flushing: UInt64 = 0x800
   }
+  // SAFETY: entries change, and are looked at, under this lock with interrupts off: they have two halves.
   private static let lock = RawSpinLock()
   nonisolated(unsafe) private static var isFlushing = false
   nonisolated(unsafe) private static var tables: InlineArray<8, UInt32> = .init(repeating: 0)
@@ -32,34 +33,23 @@ enum ScatteredBlocks {
 
   private static func entry(_ page: Int) -> UInt32 { unsafe tables[page >> 9] + UInt32(page & 511) * 8 }
 
-  // SAFETY: entries change, and are looked at, under `lock` with interrupts off: they have two halves.
-  private static func locked<Result>(_ body: () -> Result) -> Result {
-    let flags = unsafe interrupts_save()
-    lock.acquire()
-    defer {
-      lock.release()
-      unsafe interrupts_restore(flags)
-    }
-    return body()
-  }
-
   /// A block of `count` pages; nil without as many frames, or without a place.
   static func allocate(_ count: Int) -> UInt32? {
     guard unsafe tables[0] != 0, let first = take(count) ?? (flush() ? take(count) : nil) else { return nil }
     for page in 0..<count {
       guard let frame = Frames.allocate() else {
         for other in 0..<page { giveBack(first + other) }
-        locked { for other in page..<count { unsafe pte_write(entry(first + other), 0) } }
+        lock.withInterruptsOff { for other in page..<count { unsafe pte_write(entry(first + other), 0) } }
         return nil
       }
       let bits = frame.address | PageBits.present | PageBits.writable | (page == count - 1 ? last : 0)
-      locked { unsafe pte_write(entry(first + page), bits | PageBits.noExecute) }
+      lock.withInterruptsOff { unsafe pte_write(entry(first + page), bits | PageBits.noExecute) }
     }
     return base + UInt32(first) << 12
   }
 
   private static func take(_ count: Int) -> Int? {
-    locked {
+    lock.withInterruptsOff {
       var run = 0
       for page in 0..<pageCount {
         run = unsafe pte_read(entry(page)) == 0 ? run + 1 : 0
@@ -73,7 +63,7 @@ enum ScatteredBlocks {
 
   /// Frames of all blocks.
   static var frames: Int {
-    locked { (0..<pageCount).count { unsafe tables[0] != 0 && pte_read(entry($0)) & PageBits.present != 0 } }
+    lock.withInterruptsOff { (0..<pageCount).count { unsafe tables[0] != 0 && pte_read(entry($0)) & PageBits.present != 0 } }
   }
 
   static func free(_ address: UInt32) {
@@ -83,7 +73,7 @@ enum ScatteredBlocks {
 
   /// Whether it was the block's last page. Nobody reads the frame through an old translation: the block is nobody's.
   @discardableResult private static func giveBack(_ page: Int) -> Bool {
-    let old = locked {
+    let old = lock.withInterruptsOff {
       let old = unsafe pte_read(entry(page))
       unsafe pte_write(entry(page), Mark.stale)
       return old
@@ -99,19 +89,19 @@ enum ScatteredBlocks {
     // Whoever waits for this may be on this CPU, and keep it.
     enterPreemptionOff()
     defer { leavePreemptionOff() }
-    let isMine = locked {
+    let isMine = lock.withInterruptsOff {
       if unsafe isFlushing { return false }
       unsafe isFlushing = true
       mark(Mark.stale, as: Mark.flushing)
       return true
     }
     guard isMine else {
-      while locked({ unsafe isFlushing }) { cpu_relax() }
+      while lock.withInterruptsOff({ unsafe isFlushing }) { cpu_relax() }
       return true
     }
     unsafe cr3_write(cr3_read())
     TLB.flush(cpus: Processors.mask)
-    locked {
+    lock.withInterruptsOff {
       mark(Mark.flushing, as: 0)
       unsafe isFlushing = false
     }

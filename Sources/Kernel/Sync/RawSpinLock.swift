@@ -1,7 +1,7 @@
 import CMachine
 import Synchronization
 
-/// A test-and-test-and-set lock word. Only `SpinLock`, `InterruptSpinLock` and the allocators below them use it.
+/// A test-and-test-and-set lock word. Only `SpinLock`, `InterruptSpinLock` and what lies below them use it.
 public struct RawSpinLock: ~Copyable, Sendable {
   @usableFromInline let word = Atomic<UInt32>(0)
 
@@ -27,5 +27,16 @@ public struct RawSpinLock: ~Copyable, Sendable {
     ownership_barrier()
     word.store(0, ordering: .releasing)
     ownership_barrier()
+  }
+
+  /// Runs `body` with the lock held and interrupts off, for what handlers touch, too.
+  @inlinable @inline(__always) public func withInterruptsOff<Result>(_ body: () -> Result) -> Result {
+    // SAFETY: interrupts go back to what they were.
+    let flags = unsafe interrupts_save()
+    acquire()
+    let result = body()
+    release()
+    unsafe interrupts_restore(flags)
+    return result
   }
 }

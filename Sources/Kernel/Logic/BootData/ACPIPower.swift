@@ -1,5 +1,5 @@
 /// How ACPI turns a machine off, and resets it. SPEC: ACPI 6.5 §5.2.9 (FADT), §7.4.2 (\_S5), §4.8.3.2 (PM1 control).
-public struct ACPIPower: Equatable, Sendable {
+public struct ACPIPower: Sendable {
   /// PM1a_CNT, and PM1b_CNT or 0; what their SLP_TYP fields are for soft off.
   public var controls: [2 of UInt16] = [0, 0]
   public var offTypes: [2 of UInt8] = [0, 0]
@@ -7,11 +7,6 @@ public struct ACPIPower: Equatable, Sendable {
   public var enable: (port: UInt16, value: UInt8) = (0, 0)
   /// Where a byte resets the machine; port 0 where none does.
   public var reset: (port: UInt16, value: UInt8) = (0, 0)
-
-  public static func == (left: Self, right: Self) -> Bool {
-    left.controls[0] == right.controls[0] && left.controls[1] == right.controls[1] && left.offTypes[0] == right.offTypes[0]
-      && left.offTypes[1] == right.offTypes[1] && left.enable == right.enable && left.reset == right.reset
-  }
 
   /// Reads the FADT, and `\_S5` in the DSDT and its like; nil where there is no such thing.
   public init?<Memory: PhysicalBytes>(_ tables: ACPITables<Memory>) {
